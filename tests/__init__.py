@@ -1,0 +1,1 @@
+"""Tests of the orchestrator; a package, so that helpers import each other."""

@@ -1,0 +1,191 @@
+"""One connector per service class of the job server.
+
+The transport is honest: only what the server's answer asserts becomes one of the
+errors that steer; a cut connection stays the ConnectionError that it is, which
+means "nobody knows".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flyteidl2.core.execution_pb2 import TaskExecution
+
+from orchestrator._connector import AsyncConnector, Resource, ResourceMeta
+from orchestrator.errors import (
+    AuthError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
+from tests.jobserver.client import Answer, JobClient, NotSentError
+from tests.jobserver.vocabulary import ServiceClass, State
+
+if TYPE_CHECKING:
+    from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
+    from flyteidl2.core.tasks_pb2 import TaskTemplate
+
+    from orchestrator._config import Policy
+
+TOKEN_LABEL = "orchestrator-token"  # noqa: S105 - the name of a label
+_PHASES = {
+    State.QUEUED: TaskExecution.QUEUED,
+    State.RUNNING: TaskExecution.RUNNING,
+    State.CANCELLING: TaskExecution.RUNNING,
+    State.SUCCEEDED: TaskExecution.SUCCEEDED,
+    State.FAILED: TaskExecution.FAILED,
+    State.RETRYABLE: TaskExecution.RETRYABLE_FAILED,
+    State.ABORTED: TaskExecution.ABORTED,
+}
+
+Around = Callable[[str, str], AbstractContextManager[None]]
+"""Called with verb and token or job id; its context is open during the call."""
+
+
+def _quiet(_verb: str, _subject: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass
+class JobMeta(ResourceMeta):
+    """The handle of a job: its id is all that the server needs."""
+
+    job_id: str
+
+
+class JobServerConnector(AsyncConnector[JobMeta]):
+    """What the service classes have in common; register one of the subclasses.
+
+    The task's inputs are ``spec``, a JobSpec as JSON text, and ``note``, which comes
+    back in the output of that name.
+    """
+
+    name = "Job Server"
+    metadata_type = JobMeta
+    runs_in = "loop"
+    service: ClassVar[ServiceClass]
+
+    def __init__(
+        self,
+        client: JobClient,
+        *,
+        policy: Policy | None = None,
+        around: Around = _quiet,
+    ) -> None:
+        """Talk through *client*; *around* sees every call."""
+        self._client = client
+        self._around = around
+        self.policy = policy
+
+    async def create(
+        self,
+        task_template: TaskTemplate,
+        output_prefix: str,
+        inputs: dict[str, Any] | None = None,
+        task_execution_metadata: TaskExecutionMetadata | None = None,
+        **kwargs: Any,
+    ) -> JobMeta:
+        """Submit the job with the attempt's token."""
+        assert task_execution_metadata is not None
+        token = task_execution_metadata.labels[TOKEN_LABEL]
+        spec = json.loads((inputs or {}).get("spec") or "{}")
+        with self._around("create", token):
+            body = {"token": token, "spec": spec}
+            answer = await self._call("POST", "jobs", body)
+            return JobMeta(answer.body["id"])
+
+    async def get(self, resource_meta: JobMeta, **kwargs: Any) -> Resource:
+        """Look at the job."""
+        with self._around("get", resource_meta.job_id):
+            answer = await self._call("GET", f"jobs/{resource_meta.job_id}")
+        state = State(answer.body["state"])
+        done = state is State.SUCCEEDED
+        outputs = {"job_id": resource_meta.job_id, "token": answer.body["token"]}
+        return Resource(
+            phase=_PHASES[state],
+            message=f"{state.lower()} after {answer.body['polls']} polls",
+            outputs=outputs if done else None,
+        )
+
+    async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
+        """Cancel the job; what is gone already is no error."""
+        with self._around("delete", resource_meta.job_id):
+            await self._call("DELETE", f"jobs/{resource_meta.job_id}")
+
+    def job_key(self, resource_meta: JobMeta) -> str:
+        """Return the server's own id."""
+        return resource_meta.job_id
+
+    async def _call(self, method: str, path: str, body: object = None) -> Answer:
+        try:
+            answer = await self._client.request(method, f"/{self.service}/{path}", body)
+        except NotSentError as error:
+            raise TransientError(str(error)) from error
+        if answer.status < 300:
+            return answer
+        detail = f"{method} {path}: {answer.status} {answer.body.get('error', '')}"
+        match answer.status:
+            case 429:
+                seconds = float(answer.headers.get("retry-after", "0"))
+                raise ThrottledError(detail, retry_after=seconds)
+            case 401 | 403:
+                raise AuthError(detail)
+            case 404:
+                raise ResourceGoneError(detail)
+            case 503:  # documented by the server: refused before execution
+                raise TransientError(detail)
+            case status if 400 <= status < 500:
+                raise PermanentError(detail)
+            case _:  # a 500 may have happened after the job was made
+                raise RuntimeError(detail)
+
+
+class JobServerI(JobServerConnector):
+    """A service that remembers every token for ever."""
+
+    service = ServiceClass.IDEMPOTENT
+    task_type_name = "jobserver_i"
+    create_is_idempotent = True
+
+
+class JobServerT(JobServerConnector):
+    """A service that remembers tokens for a time (less than the server does)."""
+
+    service = ServiceClass.TIMED
+    task_type_name = "jobserver_t"
+    create_is_idempotent = timedelta(seconds=0.8)
+
+
+class JobServerL(JobServerConnector):
+    """A service whose jobs can be found by token."""
+
+    service = ServiceClass.LISTED
+    task_type_name = "jobserver_l"
+
+    async def find(self, token: str, **kwargs: Any) -> JobMeta | None:
+        """Search the job of a token."""
+        with self._around("find", token):
+            try:
+                answer = await self._call("GET", f"jobs?token={token}")
+            except ResourceGoneError:
+                return None
+            return JobMeta(answer.body["id"])
+
+
+class JobServerN(JobServerConnector):
+    """A service that knows nothing of tokens."""
+
+    service = ServiceClass.NEITHER
+    task_type_name = "jobserver_n"
+
+
+CONNECTORS: dict[ServiceClass, type[JobServerConnector]] = {
+    connector.service: connector
+    for connector in (JobServerI, JobServerT, JobServerL, JobServerN)
+}
