@@ -45,18 +45,23 @@ _PHASES = {
 }
 
 Around = Callable[[str, str], AbstractContextManager[None]]
-"""Called with verb and token or job id; its context is open during the call."""
+"""Called with verb and token; its context is open during the call."""
 
 
-def _quiet(_verb: str, _subject: str) -> AbstractContextManager[None]:
+def _quiet(_verb: str, _token: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
 @dataclass
 class JobMeta(ResourceMeta):
-    """The handle of a job: its id is all that the server needs."""
+    """The handle of a job: its id is all that the server needs.
+
+    Attributes:
+        token: Whose job it is, for ``around`` alone.
+    """
 
     job_id: str
+    token: str = ""
 
 
 class JobServerConnector(AsyncConnector[JobMeta]):
@@ -98,11 +103,11 @@ class JobServerConnector(AsyncConnector[JobMeta]):
         with self._around("create", token):
             body = {"token": token, "spec": spec}
             answer = await self._call("POST", "jobs", body)
-            return JobMeta(answer.body["id"])
+            return JobMeta(answer.body["id"], token)
 
     async def get(self, resource_meta: JobMeta, **kwargs: Any) -> Resource:
         """Look at the job."""
-        with self._around("get", resource_meta.job_id):
+        with self._around("get", resource_meta.token):
             answer = await self._call("GET", f"jobs/{resource_meta.job_id}")
         state = State(answer.body["state"])
         done = state is State.SUCCEEDED
@@ -115,7 +120,7 @@ class JobServerConnector(AsyncConnector[JobMeta]):
 
     async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
         """Cancel the job; what is gone already is no error."""
-        with self._around("delete", resource_meta.job_id):
+        with self._around("delete", resource_meta.token):
             await self._call("DELETE", f"jobs/{resource_meta.job_id}")
 
     def job_key(self, resource_meta: JobMeta) -> str:
@@ -175,7 +180,7 @@ class JobServerL(JobServerConnector):
                 answer = await self._call("GET", f"jobs?token={token}")
             except ResourceGoneError:
                 return None
-            return JobMeta(answer.body["id"])
+            return JobMeta(answer.body["id"], token)
 
 
 class JobServerN(JobServerConnector):

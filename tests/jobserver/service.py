@@ -117,14 +117,25 @@ class JobService:
         return Outcome(_OK, {**body, "polls": job.polls}, job.id)
 
     def find(self, service: ServiceClass, token: str) -> Outcome:
-        """Search the newest job of a token: class L alone offers it."""
+        """Search the oldest live job of a token, else its newest: class L alone.
+
+        Live ones come first, so that who asks again after one has ended learns of
+        a second one.
+        """
         if service is not ServiceClass.LISTED:
             return Outcome(_NOT_OFFERED, {"error": f"class {service} cannot search"})
         now = self._clock.now_us()
-        for job in reversed(self._by_token.get((service, token), [])):
-            if now - job.created_us >= job.spec.hidden_s * 1e6:
-                return Outcome(_OK, {"id": job.id}, job.id)
-        return Outcome(_NOT_FOUND, {"error": "no job with this token"})
+        seen = [
+            job
+            for job in self._by_token.get((service, token), [])
+            if now - job.created_us >= job.spec.hidden_s * 1e6
+        ]
+        if not seen:
+            return Outcome(_NOT_FOUND, {"error": "no job with this token"})
+        for job in seen:
+            self._advance(job)
+        found = next((job for job in seen if job.state not in ENDED), seen[-1])
+        return Outcome(_OK, {"id": found.id}, found.id)
 
     def delete(self, service: ServiceClass, job_id: str) -> Outcome:
         """Cancel a job; one that has ended stays as it ended."""
