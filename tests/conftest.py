@@ -1,0 +1,77 @@
+"""What holds for every test: no blocking of the loop, no leaks, no environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import BlockBuster
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+# A driver's thread gets this long to end once its connection is closed.
+THREAD_END_S_MAX = 5.0
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let every asynchronous test be followed by the check for pending tasks.
+
+    The fixture goes first, so that it is torn down last: what other fixtures close
+    is no leak. Synchronous tests do without it, and so without an event loop.
+    """
+    function = getattr(item, "function", None)
+    if asyncio.iscoroutinefunction(function) and isinstance(item, pytest.Function):
+        item.fixturenames.insert(0, "no_leaked_tasks")
+
+
+@pytest.fixture(scope="session")
+def blocking_guard() -> Iterator[BlockBuster]:
+    """Make a blocking call from our code on an event loop raise BlockingError."""
+    guard = BlockBuster("orchestrator")
+    guard.activate()
+    yield guard
+    guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(
+    request: pytest.FixtureRequest, blocking_guard: BlockBuster
+) -> Iterator[None]:
+    """Keep the guard on, but for tests that are marked ``may_block``."""
+    if request.node.get_closest_marker("may_block") is None:
+        yield
+        return
+    blocking_guard.deactivate()
+    yield
+    blocking_guard.activate()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's own ORCHESTRATOR_* settings from the tests."""
+    for name in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Fail a test that leaves asyncio tasks pending or driver threads running."""
+    tasks_before = asyncio.all_tasks()
+    threads_before = set(threading.enumerate())
+    yield
+    leaked_tasks = asyncio.all_tasks() - tasks_before - {asyncio.current_task()}
+    assert not leaked_tasks, f"tasks left pending: {leaked_tasks}"
+    leaked_threads = [
+        thread
+        for thread in set(threading.enumerate()) - threads_before
+        # The loop's default executor ends with the loop.
+        if not thread.name.startswith("asyncio_")
+    ]
+    for thread in leaked_threads:
+        await asyncio.to_thread(thread.join, THREAD_END_S_MAX)
+    leaked_threads = [thread for thread in leaked_threads if thread.is_alive()]
+    assert not leaked_threads, f"threads left running: {leaked_threads}"
