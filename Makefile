@@ -10,7 +10,8 @@ ARGS ?=
 VENV := .venv
 OLDEST := .venv-oldest
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Twice quiet: errors only. Pip also warns of what a machine's own settings name.
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 # Changes of dependencies, entry points or the package's place need a new install.
 INSTALLED_FROM := pyproject.toml
 
