@@ -1,0 +1,9 @@
+"""Real SIGKILLs of a real process, judged by the job server's ledger.
+
+board     a shared page: what the worker was doing when it was killed
+scenario  which jobs a worker submits, what goes wrong with each, how it ends
+worker    the process that is killed: an Orchestrator on a database
+audit     questions to the orchestrator's database
+judge     database against witness: lost, duplicated, orphaned, rewritten
+campaign  the loop: start, kill, restart, finish, judge; prints the figures
+"""

@@ -1,0 +1,295 @@
+"""Kill, restart, finish, judge: ``python -m tests.crash.campaign --cycles 200``.
+
+A cycle starts a worker on the same database with a batch of jobs of its own, which
+is then killed: at a named point, at a random point, or from outside at a random
+moment. After a few cycles a worker without faults finishes what is left, and the
+judge asks database and witness. Prints hits per named point and the totals; exits
+with 1 if anything was violated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from orchestrator._engine import FAULT_POINTS
+from tests.crash.audit import Audit
+from tests.crash.figures import Totals, load, save, table
+from tests.crash.judge import Acknowledged, Verdict, judge, judge_kill, overlapping
+from tests.crash.life import Life, Orders, live
+from tests.crash.scenario import Plan, batch
+from tests.jobserver.launch import RunningServer, job_server
+from tests.jobserver.vocabulary import ServiceClass
+from tests.jobserver.witness import Witness
+
+POINTS: tuple[str, ...] = tuple(FAULT_POINTS)
+_NTH_MAX = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a campaign is run.
+
+    Attributes:
+        cycles: Kills per class.
+        jobs: Submissions per batch.
+        round_size: Cycles between two judgements.
+        points: The named points to cycle over.
+        random_share: Share of kills at random points and random moments.
+    """
+
+    cycles: int = 200
+    jobs: int = 50
+    seed: int = 0
+    round_size: int = 5
+    points: tuple[str, ...] = POINTS
+    random_share: float = 0.35
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Where one life is to end."""
+
+    point: str = ""
+    nth: int = 1
+    dice: str = ""
+    after: tuple[str, float] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The worker's share of it."""
+        if self.point:
+            return ["--kill-at", f"{self.point}:{self.nth}"]
+        return ["--kill-after-random", self.dice] if self.dice else []
+
+
+@dataclass
+class Campaign:
+    """One service class against one database and one job server."""
+
+    service: ServiceClass
+    options: Options
+    folder: Path
+    server: RunningServer
+    totals: Totals
+    verdict: Verdict = field(default_factory=Verdict)
+    acknowledged: Acknowledged = field(default_factory=Acknowledged)
+    plans: list[Plan] = field(default_factory=list)
+    lives: int = 0
+
+    def __post_init__(self) -> None:
+        """Set up chance and the questions' addresses."""
+        self._rng = Random(f"{self.options.seed}:{self.service}")
+        self._queue: deque[str] = deque()
+        self._seen: dict[str, int] = {}
+        self._batches: list[int] = []
+        self._database = self.folder / "orchestrator.db"
+        self._audit = Audit(self._database)
+        self._witness = Witness(self.server.ledger)
+
+    def run(self) -> None:
+        """Kill as often as ordered, and judge at the end of each round.
+
+        A life that ended before its kill was due counts as missed, not as a cycle.
+        """
+        killed = 0
+        while killed < self.options.cycles and self.lives < 2 * self.options.cycles:
+            for _ in range(min(self.options.round_size, self.options.cycles - killed)):
+                killed += self.cycle(self.choose()).killed
+            self.finish()
+
+    def every_point(self) -> list[str]:
+        """Kill at each named point once; return those that were never reached."""
+        never = []
+        for index, point in enumerate(self.options.points):
+            for nth in (self._rng.randint(1, 3), 1, 1):
+                if self.cycle(Kill(point, nth)).killed:
+                    break
+            else:
+                never.append(point)
+            if index % self.options.round_size == self.options.round_size - 1:
+                self.finish()
+        self.finish()
+        return never
+
+    def choose(self) -> Kill:
+        """Return where the next life ends: the points in turn, or at random."""
+        if self._rng.random() < self.options.random_share:
+            if self._rng.random() < 0.4:
+                return Kill(dice=f"{self.options.seed}:{self.lives}")
+            word = self._rng.choice(("READY", "OPEN", "OPEN"))
+            return Kill(after=(word, self._rng.uniform(0, 0.6)))
+        if not self._queue:
+            order = list(self.options.points)
+            self._rng.shuffle(order)
+            self._queue.extend(order)
+        point = self._queue.popleft()
+        often = min(self._seen.get(point, 1), _NTH_MAX)
+        return Kill(point, self._rng.randint(1, max(1, often * 2 // 3)))
+
+    def cycle(self, kill: Kill) -> Life:
+        """Live one life with a batch of its own, and account for its end."""
+        self.lives += 1
+        self._batches.append(self.lives)
+        self.plans += batch(
+            self.service, self.lives, self.options.jobs, self.options.seed
+        )
+        life = live(self._orders(kill))
+        self._account(kill, life)
+        if self._audit.ready():
+            judge_kill(self._audit, self.acknowledged, self.verdict)
+        return life
+
+    def _orders(self, kill: Kill, *, finish: bool = False) -> Orders:
+        board = self.folder / "board"
+        arguments = [
+            *("--database", f"sqlite+aiosqlite:///{self._database}"),
+            *("--server", self.server.address, "--board", str(board)),
+            *("--jobs", str(self.options.jobs), "--seed", str(self.options.seed)),
+            *("--batches", ",".join(map(str, self._batches))),
+            *("--class", self.service.value, *kill.arguments),
+        ]
+        return Orders(
+            arguments=arguments,
+            board=board,
+            points=POINTS,
+            kill_after=kill.after,
+            quiet=self._quiet if finish else None,
+        )
+
+    def _account(self, kill: Kill, life: Life) -> None:
+        totals, reading = self.totals, life.reading
+        assert reading is not None
+        wrong = self.acknowledged.note(life.acknowledged())
+        self.verdict.found("lost", wrong)
+        for point in POINTS:
+            totals.reached[point] += reading.counts[point]
+            if reading.counts[point]:
+                self._seen[point] = reading.counts[point]
+        if not life.killed:
+            self._not_killed(life)
+            return
+        how = "killed at a point" if kill.point else "killed at random"
+        totals.cycles[how] += 1
+        for place in reading.places:
+            totals.places[place] += 1
+        if reading.places:
+            totals.places["landed"] += 1
+        elif kill.point or kill.dice:
+            totals.places["critical"] += 1
+        else:
+            totals.places["idle"] += 1
+        if kill.point:
+            totals.points[kill.point] += 1
+            totals.landed_at[kill.point] += bool(reading.places)
+
+    def _not_killed(self, life: Life) -> None:
+        if life.hung or life.returncode != 0:
+            self.totals.cycles["hung"] += 1
+            how = "hung" if life.hung else f"exited with {life.returncode}"
+            kept = self.folder / f"life-{self.lives}.stderr"
+            kept.write_text(life.errors, encoding="utf-8")
+            self.totals.note([f"life {self.lives} {how}: see {kept}"])
+        else:
+            self.totals.cycles["missed"] += 1
+
+    def finish(self) -> None:
+        """Run without faults until all is terminal and quiet, then judge."""
+        life = live(self._orders(Kill(), finish=True))
+        wrong = self.acknowledged.note(life.acknowledged())
+        self.verdict.found("lost", wrong)
+        if life.hung or life.returncode != 0:
+            self._not_killed(life)
+        else:
+            self.totals.cycles["finished"] += 1
+        if life.errors:
+            self.totals.cycles["finished with words on stderr"] += 1
+        self.verdict.figures.clear()
+        jobs = self._witness.jobs()
+        judge(self._audit, jobs, self.plans, self.acknowledged, self.verdict)
+        overlaps = overlapping(self._witness.overlaps())
+        self.verdict.found("overlapping", overlaps)
+        self._batches.clear()
+
+    def _quiet(self) -> bool:
+        if self._audit.cleanup_due():
+            return False
+        return self.service is ServiceClass.NEITHER or not self._witness.live_jobs()
+
+
+def run_class(
+    service: ServiceClass,
+    options: Options,
+    folder: Path,
+    totals: Totals,
+    *,
+    every_point: bool = False,
+) -> list[str]:
+    """Run one class in *folder* and add to *totals*.
+
+    Returns:
+        With *every_point*, the points that were never reached.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    never: list[str] = []
+    with job_server(folder / "ledger.db", seed=str(options.seed)) as server:
+        campaign = Campaign(service, options, folder, server, totals)
+        if every_point:
+            never = campaign.every_point()
+        else:
+            campaign.run()
+    for kind, found in campaign.verdict.findings.items():
+        totals.findings[kind] += len(found)
+    totals.note(campaign.verdict.lines())
+    totals.jobs.update(campaign.verdict.figures)
+    return never
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.campaign")
+    parser.add_argument("--cycles", type=int, default=200, help="kills per class")
+    parser.add_argument("--jobs", type=int, default=50, help="submissions per cycle")
+    parser.add_argument(
+        "--class", dest="service", default="all", help="I, T, L, N, all"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--round", type=int, default=5, help="cycles per judgement")
+    parser.add_argument("--resume", type=Path, help="JSON file of running totals")
+    parser.add_argument("--keep", type=Path, help="folder for databases and ledgers")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the campaign; return the exit status."""
+    arguments = _parse()
+    services = "ILN" if arguments.service == "all" else arguments.service
+    totals = load(arguments.resume)
+    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="crash-"))
+    options = Options(
+        cycles=arguments.cycles,
+        jobs=arguments.jobs,
+        seed=arguments.seed,
+        round_size=arguments.round,
+    )
+    for service in map(ServiceClass, services):
+        mine = totals.setdefault(service.value, Totals())
+        run_class(service, options, folder / service.value, mine)
+        save(arguments.resume, totals)
+        sys.stdout.write("\n".join(table(service.value, mine, POINTS)) + "\n")
+        sys.stdout.flush()
+    if all(each.clean for each in totals.values()):
+        if arguments.keep is None:
+            shutil.rmtree(folder)
+        return 0
+    sys.stdout.write(f"violations: databases and ledgers are kept in {folder}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
