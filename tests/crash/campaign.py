@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from orchestrator._engine import FAULT_POINTS
+from orchestrator._faults import FAULT_POINTS
 from tests.crash.audit import Audit
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import Acknowledged, Verdict, judge, judge_kill, overlapping

@@ -21,7 +21,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from orchestrator._config import Config, Policy
-from orchestrator._engine import FAULT_POINTS
+from orchestrator._faults import FAULT_POINTS
 from orchestrator._orchestrator import Handle, Orchestrator
 from orchestrator._registry import Registry
 from orchestrator._tasks import RetryStrategy, TaskTemplate, TimeoutStrategy
