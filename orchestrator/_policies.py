@@ -38,7 +38,7 @@ class TaskLimits:
     def retry_delay_us(self, retry: int) -> int:
         """Return the delay before retry number *retry*, counted from 0 (Flyte's)."""
         cap = 10**15 if self.retry_cap_us is None else self.retry_cap_us
-        return int(min(self.retry_base_us * self.retry_factor**min(retry, 64), cap))
+        return int(min(self.retry_base_us * self.retry_factor ** min(retry, 64), cap))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

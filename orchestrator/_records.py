@@ -170,6 +170,8 @@ class Claimed(NamedTuple):
     """When this attempt's job became known."""
     remote_phase: str | None
     message: str | None
+    log_links: str | None
+    custom_info: str | None
     hold: str | None
     waiting_on: str | None
     creates: int
@@ -199,6 +201,8 @@ class Refused:
 
     REPLAY = 1
     FIND = 2
+    SEARCHED = 4
+    """Nothing is refused: an earlier create was searched for and not found."""
 
 
 class Call(StrEnum):

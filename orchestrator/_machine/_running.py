@@ -1,0 +1,182 @@
+"""Rules of RUNNING: what a poll's answer means, or its lack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._clock import duration_to_us
+from orchestrator._phase import (
+    REMOTE_WAITING,
+    AbortReason,
+    Cause,
+    Hold,
+    RemotePhase,
+)
+from orchestrator._records import Call, CallFailed, Change, Failure
+
+if TYPE_CHECKING:
+    from orchestrator._machine._case import Case
+    from orchestrator._records import Got
+
+_CAUSES = {
+    AbortReason.USER: Cause.ABORT_REQUESTED,
+    AbortReason.DEADLINE: Cause.DEADLINE_EXCEEDED,
+    AbortReason.RUN_TIMEOUT: Cause.RUN_TIMEOUT,
+    AbortReason.QUEUED_TIMEOUT: Cause.QUEUED_TIMEOUT,
+    AbortReason.POLL_BUDGET: Cause.POLL_BUDGET_SPENT,
+    AbortReason.REJECTED: Cause.GET_REJECTED,
+}
+
+
+def due(case: Case) -> Change:
+    """Return the abort that presses, else a poll."""
+    reason = case.pressing()
+    if reason is None:
+        return case.go_on(Call.GET)
+    return _abort(case, reason, case.reason_text(reason))
+
+
+def _abort(
+    case: Case,
+    reason: AbortReason,
+    message: str,
+    **more: Any,  # noqa: ANN401
+) -> Change:
+    sets = {"end_reason": str(reason), "end_message": message}
+    return case.move(
+        _CAUSES[reason], sets=sets, then=Call.DELETE, message=message, **more
+    )
+
+
+def got(case: Case, answer: Got) -> Change:
+    """Return what the service's answer means."""
+    match answer.phase:
+        case RemotePhase.SUCCEEDED:
+            return succeeded(case, answer, Cause.REMOTE_SUCCEEDED)
+        case RemotePhase.FAILED:
+            if case.policies.policy.retry_on_failed and case.can_retry():
+                return case.retry(Cause.REMOTE_FAILED_RETRY, answer.message, None)
+            return _failed(case, answer, Cause.REMOTE_FAILED, "REMOTE_FAILED")
+        case RemotePhase.ABORTED:
+            return _failed(case, answer, Cause.REMOTE_ABORTED, "REMOTE_ABORTED")
+        case RemotePhase.RETRYABLE_FAILED:
+            if case.row.abort_requested_at is not None:
+                return _failed(case, answer, Cause.ENDED_BEFORE_ABORT, "ABORTED")
+            if case.can_retry():
+                return case.retry(Cause.REMOTE_RETRYABLE_FAILED, answer.message, None)
+            return _failed(case, answer, Cause.RETRIES_EXHAUSTED, "RETRIES_EXHAUSTED")
+        case _:
+            return _still_running(case, answer)
+
+
+def succeeded(case: Case, answer: Got, cause: Cause) -> Change:
+    """Return the end of a job that succeeded, if its outputs fit."""
+    case = _polled(case)
+    if answer.outputs_problem is not None:
+        return case.end(
+            Cause.OUTPUTS_REJECTED,
+            code="OUTPUTS_REJECTED",
+            message=answer.outputs_problem,
+            sets=_told(answer),
+        )
+    sets = _told(answer) | {
+        "outputs": answer.outputs,
+        "outputs_json": answer.outputs_json,
+    }
+    return case.end(cause, message=answer.message, sets=sets)
+
+
+def _failed(case: Case, answer: Got, cause: Cause, code: str) -> Change:
+    message = answer.message or f"the service says {answer.phase}"
+    return _polled(case).end(cause, code=code, message=message, sets=_told(answer))
+
+
+def _polled(case: Case) -> Case:
+    timer = case.row.timer
+    return case._replace(
+        row=case.row._replace(timer=timer._replace(polls=timer.polls + 1))
+    )
+
+
+def _told(answer: Got) -> dict[str, Any]:
+    """Return the columns that repeat the service's words; None says nothing new."""
+    sets: dict[str, Any] = {"remote_phase": str(answer.phase)}
+    if answer.message is not None:
+        sets["message"] = answer.message
+    if answer.log_links is not None:
+        sets["log_links"] = answer.log_links
+    if answer.custom_info is not None:
+        sets["custom_info"] = answer.custom_info
+    return sets
+
+
+def _still_running(case: Case, answer: Got) -> Change:
+    row = case.row
+    sets = _told(answer)
+    started = answer.phase not in REMOTE_WAITING
+    known = answer.phase is not RemotePhase.UNDEFINED
+    if row.run_started_at is None and started and known:
+        sets["run_started_at"] = case.now
+        sets["queued_us"] = case.queued_us()
+    changed = answer.phase != row.remote_phase
+    step = 0 if changed else row.timer.step + 1
+    timer = row.timer._replace(
+        polls=row.timer.polls + 1,
+        step=step,
+        errors=0,
+        errors_since=None,
+        budget_us=0,
+        called_at=case.now,
+        last_error=None,
+    )
+    next_due = case.now + case.policies.poll_delay(step, case.rng)
+    if row.hold is not None:
+        cause = Cause.HOLD_RELEASED
+        sets["hold"] = None
+    elif row.timer.errors:
+        cause = Cause.ERRORS_ENDED
+    elif changed:
+        cause = Cause.REMOTE_PHASE_CHANGED
+    else:
+        return case.note(due=next_due, sets=sets, timer=timer)
+    return case.move(
+        cause, sets=sets, due=next_due, timer=timer, message=answer.message
+    )
+
+
+def get_failed(case: Case, failed: CallFailed) -> Change:
+    """Return what a failed poll means: never, by itself, the job's failure."""
+    polled = _polled(case)
+    row, policy = polled.row, case.policies.policy
+    match failed.failure:
+        case Failure.UNAUTHORIZED:
+            return polled.hold(Hold.UNAUTHORIZED, failed.message)
+        case Failure.SECRET:
+            return polled.hold(Hold.SECRET_UNRESOLVED, failed.message)
+        case Failure.META:
+            return polled.hold(Hold.META_UNREADABLE, failed.message)
+        case Failure.PERMANENT:
+            timer = polled.failed_timer(failed)
+            return _abort(polled, AbortReason.REJECTED, failed.message, timer=timer)
+        case Failure.GONE:
+            created = row.created_at if row.created_at is not None else row.phase_at
+            if case.now >= created + duration_to_us(policy.gone_grace):
+                return _lost(polled, failed)
+            return polled.later(failed)
+    timer = polled.failed_timer(failed)
+    if timer.errors >= policy.poll_budget_errors and timer.budget_us >= duration_to_us(
+        policy.poll_budget
+    ):
+        message = f"{timer.errors} polls in a row failed: {failed.message}"
+        return _abort(polled, AbortReason.POLL_BUDGET, message, timer=timer)
+    return polled.later(failed)
+
+
+def _lost(case: Case, failed: CallFailed) -> Change:
+    if case.row.abort_requested_at is not None:
+        return case.end(
+            Cause.ENDED_BEFORE_ABORT, code="ABORTED", message=failed.message
+        )
+    if case.can_retry():
+        return case.retry(Cause.JOB_LOST_RETRY, failed.message, None)
+    return case.end(Cause.JOB_LOST, code="LOST", message=failed.message)

@@ -1,0 +1,78 @@
+"""The ledger's debts: jobs that nobody wants and that are to be deleted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator._phase import Cleanup
+    from orchestrator._storage._tx import Tx
+
+_SELECT = (
+    "SELECT json_group_array(json_array(j.id, j.execution_id, j.attempt, j.task_type,"
+    " j.task_version, j.job_key, hex(j.meta), j.meta_version, j.cleanup_since,"
+    " j.cleanup_tries, j.cleanup_epoch, e.template_hash))"
+    " FROM (SELECT * FROM external_job WHERE cleanup = 'DUE' AND cleanup_due_at <= ?"
+    " AND cleanup_node IS NULL AND task_type || ' ' || task_version IN"
+    " (SELECT value FROM json_each(?)) ORDER BY cleanup_due_at, id LIMIT ?) j"
+    " JOIN execution e ON e.id = j.execution_id"
+)
+_TAKE = (
+    "UPDATE external_job SET cleanup_node = ?, cleanup_epoch = cleanup_epoch + 1"
+    " WHERE id IN (SELECT value FROM json_each(?)) AND cleanup_node IS NULL"
+)
+_FINISH = (
+    "UPDATE external_job SET cleanup = ?, cleanup_due_at = ?, cleanup_error = ?,"
+    " cleanup_tries = cleanup_tries + 1, cleanup_node = NULL"
+    " WHERE id = ? AND cleanup_node = ? AND cleanup_epoch = ? AND cleanup = 'DUE'"
+)
+
+
+class OwedJob(NamedTuple):
+    """A claimed ledger entry whose job is to be deleted."""
+
+    id: int
+    execution_id: str
+    attempt: int
+    task_type: str
+    task_version: int
+    job_key: str
+    meta: bytes
+    meta_version: int
+    since: int
+    tries: int
+    epoch: int
+    template_hash: str
+
+
+async def claim(
+    tx: Tx, *, node: str, now: int, limit: int, loaded: Sequence[tuple[str, int]]
+) -> list[OwedJob]:
+    """Take up to *limit* due debts for *node*, oldest first."""
+    known = json.dumps([f"{name} {version}" for name, version in loaded])
+    rows = await tx.json(_SELECT, (now, known, limit))
+    if rows:
+        await tx.run(_TAKE, (node, json.dumps([row[0] for row in rows])))
+    owed = []
+    for row in rows:
+        row[6] = bytes.fromhex(row[6])
+        row[10] += 1
+        owed.append(OwedJob(*row))
+    return owed
+
+
+async def finish(  # noqa: PLR0913 - a debt's new columns
+    tx: Tx,
+    job: OwedJob,
+    *,
+    node: str,
+    cleanup: Cleanup,
+    due_at: int | None,
+    error: str | None,
+) -> bool:
+    """Write what became of a debt; False if the claim was lost, without effect."""
+    key = (job.id, node, job.epoch)
+    return await tx.run(_FINISH, (str(cleanup), due_at, error, *key)) == 1

@@ -1,0 +1,127 @@
+"""Node leases: who may decide, and how a dead node's rows come free.
+
+A node row carries ``until``; a heartbeat renews it. On one host a node holds a
+lock file for its life, so another process proves it dead by taking that lock and
+breaks its lease at once; elsewhere the lease expires. Breaking bumps the epoch of
+every row that the node held: whatever it writes later is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator._storage._tx import Tx
+
+_INSERT = (
+    "INSERT INTO node (id, host, pid, lock_path, version, started_at, until)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_RENEW = "UPDATE node SET until = ? WHERE id = ? AND ended_at IS NULL"
+_OTHERS = (
+    "SELECT json_group_array(json_array(id, host, lock_path, until)) FROM node"
+    " WHERE ended_at IS NULL AND id <> ?"
+)
+_BREAK = (
+    "UPDATE timer SET node = NULL, epoch = epoch + 1, due_at = min(due_at, ?)"
+    " WHERE node = ?"
+)
+_BREAK_CLEANUPS = (
+    "UPDATE external_job SET cleanup_node = NULL, cleanup_epoch = cleanup_epoch + 1"
+    " WHERE cleanup_node = ?"
+)
+_END = "UPDATE node SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
+
+
+@dataclass(slots=True)
+class LockFile:
+    """A file that this process holds locked for its life."""
+
+    path: str
+    descriptor: int
+
+    @classmethod
+    def take(cls, path: str) -> LockFile | None:
+        """Lock *path*, None if a living process holds it.
+
+        The lock file is never a database file: closing one of those would drop
+        SQLite's own locks.
+        """
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return cls(path, descriptor)
+
+    def release(self) -> None:
+        """Remove the file, then let the lock go."""
+        with contextlib.suppress(FileNotFoundError):
+            Path(self.path).unlink()
+        os.close(self.descriptor)
+
+
+def host_name() -> str:
+    """Return what tells this host from others."""
+    return socket.gethostname()
+
+
+async def register(  # noqa: PLR0913 - a node's columns
+    tx: Tx,
+    *,
+    node: str,
+    lock_path: str | None,
+    version: str,
+    now: int,
+    until: int,
+) -> None:
+    """Enter this start of this process."""
+    pid = os.getpid()
+    await tx.run(_INSERT, (node, host_name(), pid, lock_path, version, now, until))
+
+
+async def renew(tx: Tx, node: str, until: int) -> bool:
+    """Extend the lease; False if it was broken meanwhile."""
+    return await tx.run(_RENEW, (until, node)) == 1
+
+
+async def break_dead(tx: Tx, node: str, now: int) -> list[str]:
+    """Free the rows of every other node that is dead or whose lease expired.
+
+    Returns:
+        The nodes that were broken. Two processes never break one twice: the node
+        row is ended in the same transaction.
+    """
+    broken = []
+    for other, host, lock_path, until in await tx.json(_OTHERS, (node,)):
+        if until >= now and not _proved_dead(host, lock_path):
+            continue
+        await tx.run(_BREAK, (now, other))
+        await tx.run(_BREAK_CLEANUPS, (other,))
+        await tx.run(_END, (now, other))
+        broken.append(other)
+    return broken
+
+
+def _proved_dead(host: str, lock_path: str | None) -> bool:
+    if lock_path is None or host != host_name() or not Path(lock_path).exists():
+        return False
+    lock = LockFile.take(lock_path)
+    if lock is None:
+        return False
+    lock.release()
+    return True
+
+
+async def end(tx: Tx, node: str, now: int) -> None:
+    """Free this node's rows and end it: an orderly stop."""
+    await tx.run(_BREAK, (now, node))
+    await tx.run(_BREAK_CLEANUPS, (node,))
+    await tx.run(_END, (now, node))

@@ -1,0 +1,291 @@
+"""Queries for people: executions, history, the ledger, what waits and why."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, and_, func, or_, select, text
+
+from orchestrator._clock import to_datetime
+from orchestrator._phase import Cleanup, Phase, RemotePhase
+from orchestrator._records import Execution, Job, Transition
+from orchestrator._storage._schema import (
+    execution,
+    external_job,
+    history,
+    idempotency_key,
+    template,
+    timer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_EXECUTION = (
+    execution,
+    timer.c.due_at,
+    timer.c.polls.label("timer_polls"),
+    timer.c.errors.label("poll_errors"),
+    timer.c.last_error,
+)
+_JOINED = execution.outerjoin(timer, timer.c.execution_id == execution.c.id)
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else to_datetime(us)
+
+
+def _execution(row: Row[Any]) -> Execution:
+    return Execution(
+        id=row.id,
+        name=row.name,
+        task_type=row.task_type,
+        task_version=row.task_version,
+        phase=Phase(row.phase),
+        attempt=row.attempt,
+        version=row.version,
+        submitted_at=to_datetime(row.submitted_at),
+        updated_at=to_datetime(row.updated_at),
+        start_at=_moment(row.start_at),
+        finished_at=_moment(row.finished_at),
+        deadline_at=_moment(row.deadline_at),
+        due_at=_moment(row.due_at),
+        remote_phase=RemotePhase(row.remote_phase) if row.remote_phase else None,
+        message=row.message,
+        inputs=json.loads(row.inputs_json),
+        outputs=None if row.outputs_json is None else json.loads(row.outputs_json),
+        outputs_proto=row.outputs,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        labels=json.loads(row.labels),
+        priority=row.priority,
+        idempotency_key=row.idempotency_key,
+        retry_of=row.retry_of,
+        job_key=row.job_key,
+        resource_meta=row.meta,
+        log_links=json.loads(row.log_links) if row.log_links else (),
+        custom_info=json.loads(row.custom_info) if row.custom_info else None,
+        hold=row.hold,
+        waiting_on=row.waiting_on,
+        abort_requested_at=_moment(row.abort_requested_at),
+        abort_reason=row.abort_reason,
+        polls=row.polls if row.timer_polls is None else row.timer_polls,
+        poll_errors=row.poll_errors or 0,
+        last_error=row.last_error,
+        max_attempts=row.max_attempts,
+        template_hash=row.template_hash,
+    )
+
+
+async def get(connection: AsyncConnection, execution_id: str) -> Execution | None:
+    """Return one execution, None without it."""
+    query = select(*_EXECUTION).select_from(_JOINED)
+    result = await connection.execute(query.where(execution.c.id == execution_id))
+    row = result.first()
+    return None if row is None else _execution(row)
+
+
+async def by_key(connection: AsyncConnection, key: str) -> Execution | None:
+    """Return the holder of an idempotency key, None without one."""
+    query = (
+        select(*_EXECUTION)
+        .select_from(_JOINED)
+        .join(idempotency_key, idempotency_key.c.execution_id == execution.c.id)
+        .where(idempotency_key.c.key == key)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else _execution(row)
+
+
+async def find(  # noqa: PLR0913 - the filters, all by keyword
+    connection: AsyncConnection,
+    *,
+    phases: Sequence[str] | None = None,
+    task_type: str | None = None,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    held: bool | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> list[Execution]:
+    """Return executions that match all filters, newest first.
+
+    Ordering: by id, which is by submission time. *after* is the last id of the
+    page before; rows submitted meanwhile never shift a page.
+    """
+    query: Select[Any] = select(*_EXECUTION).select_from(_JOINED)
+    if phases is not None:
+        query = query.where(execution.c.phase.in_(phases))
+    if task_type is not None:
+        query = query.where(execution.c.task_type == task_type)
+    if name is not None:
+        query = query.where(execution.c.name == name)
+    if held is not None:
+        query = query.where(execution.c.hold.is_not(None) == held)
+    for key, value in (labels or {}).items():
+        path = "$." + json.dumps(key)
+        query = query.where(func.json_extract(execution.c.labels, path) == value)
+    if after is not None:
+        query = query.where(execution.c.id < after)
+    query = query.order_by(execution.c.id.desc()).limit(limit)
+    return [_execution(row) for row in await connection.execute(query)]
+
+
+async def terminal_of(
+    connection: AsyncConnection, execution_ids: Sequence[str]
+) -> list[str]:
+    """Return which of these executions are terminal."""
+    query = text(
+        "SELECT id FROM execution WHERE finished_at IS NOT NULL"
+        " AND id IN (SELECT value FROM json_each(:ids))"
+    )
+    result = await connection.execute(query, {"ids": json.dumps(list(execution_ids))})
+    return [row[0] for row in result]
+
+
+async def transitions(
+    connection: AsyncConnection, execution_id: str
+) -> list[Transition]:
+    """Return an execution's history, oldest first."""
+    query = select(history).where(history.c.execution_id == execution_id)
+    rows = await connection.execute(query.order_by(history.c.version))
+    return [
+        Transition(
+            execution_id=row.execution_id,
+            version=row.version,
+            attempt=row.attempt,
+            cause=row.cause,
+            from_phase=row.from_phase,
+            to_phase=row.to_phase,
+            remote_phase=row.remote_phase,
+            at=to_datetime(row.at),
+            message=row.message,
+            node=row.node,
+        )
+        for row in rows
+    ]
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        execution_id=row.execution_id,
+        attempt=row.attempt,
+        task_type=row.task_type,
+        task_version=row.task_version,
+        job_key=row.job_key,
+        meta=row.meta,
+        meta_version=row.meta_version,
+        recorded_at=to_datetime(row.recorded_at),
+        adopted_at=_moment(row.adopted_at),
+        cleanup=Cleanup(row.cleanup),
+        cleanup_due_at=_moment(row.cleanup_due_at),
+        cleanup_tries=row.cleanup_tries,
+        cleanup_error=row.cleanup_error,
+    )
+
+
+async def jobs(
+    connection: AsyncConnection,
+    *,
+    execution_id: str | None = None,
+    owing: bool = False,
+    limit: int = 1000,
+) -> list[Job]:
+    """Return ledger entries, oldest first; *owing* keeps only DUE and ABANDONED."""
+    query = select(external_job).order_by(external_job.c.id).limit(limit)
+    if execution_id is not None:
+        query = query.where(external_job.c.execution_id == execution_id)
+    if owing:
+        query = query.where(external_job.c.cleanup.in_(["DUE", "ABANDONED"]))
+    return [_job(row) for row in await connection.execute(query)]
+
+
+async def adoptable(
+    connection: AsyncConnection, execution_id: str, attempt: int
+) -> Job | None:
+    """Return the ledger entry that this attempt may adopt: its first, not yet due."""
+    query = (
+        select(external_job)
+        .where(
+            and_(
+                external_job.c.execution_id == execution_id,
+                external_job.c.attempt == attempt,
+                external_job.c.cleanup == "NONE",
+            )
+        )
+        .order_by(external_job.c.id)
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else _job(row)
+
+
+async def template_proto(connection: AsyncConnection, digest: str) -> bytes | None:
+    """Return a stored template, None without it."""
+    query = select(template.c.proto).where(template.c.hash == digest)
+    found = (await connection.execute(query)).scalar()
+    return None if found is None else bytes(found)
+
+
+async def inputs_proto(connection: AsyncConnection, execution_id: str) -> bytes | None:
+    """Return an execution's encoded inputs, None without the execution."""
+    query = select(execution.c.inputs).where(execution.c.id == execution_id)
+    found = (await connection.execute(query)).scalar()
+    return None if found is None else bytes(found)
+
+
+async def next_due(
+    connection: AsyncConnection, loaded: Sequence[tuple[str, int]], grace_us: int
+) -> int | None:
+    """Return when the next unclaimed row is due, None without one.
+
+    Rows of task types that are not *loaded* count as due *grace_us* later.
+    """
+    known = json.dumps([f"{name} {version}" for name, version in loaded])
+    query = text(
+        "SELECT min(due) FROM ("
+        "SELECT * FROM (SELECT due_at AS due FROM timer WHERE node IS NULL AND"
+        " task_type || ' ' || task_version IN (SELECT value FROM json_each(:known))"
+        " ORDER BY due_at LIMIT 1) UNION ALL "
+        "SELECT * FROM (SELECT due_at + :grace FROM timer WHERE node IS NULL"
+        " ORDER BY due_at LIMIT 1) UNION ALL "
+        "SELECT * FROM (SELECT cleanup_due_at FROM external_job"
+        " WHERE cleanup = 'DUE' AND cleanup_node IS NULL"
+        " AND task_type || ' ' || task_version IN"
+        " (SELECT value FROM json_each(:known)) ORDER BY cleanup_due_at LIMIT 1))"
+    )
+    found = (
+        await connection.execute(query, {"known": known, "grace": grace_us})
+    ).scalar()
+    return None if found is None else int(found)
+
+
+async def counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
+    """Return the rollup counters: (task type, phase) -> number of executions."""
+    rows = await connection.execute(
+        text("SELECT task_type, phase, executions FROM counter WHERE executions <> 0")
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def stuck(connection: AsyncConnection, overdue_before: int) -> list[Execution]:
+    """Return live rows that wait for somebody: held, or due before a moment."""
+    query = (
+        select(*_EXECUTION)
+        .select_from(_JOINED)
+        .where(
+            or_(
+                execution.c.hold.is_not(None),
+                and_(timer.c.due_at < overdue_before, timer.c.node.is_(None)),
+            )
+        )
+        .order_by(execution.c.id)
+        .limit(1000)
+    )
+    return [_execution(row) for row in await connection.execute(query)]

@@ -1,0 +1,175 @@
+"""Submissions: executions come into being, many in one transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator._storage._apply import (
+    HISTORY_COLUMNS,
+    JOB_COLUMNS,
+    count,
+    job_row,
+)
+from orchestrator._storage._tx import insert
+from orchestrator._storage._writer import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator._records import NewJob
+    from orchestrator._storage._tx import Tx
+
+EXECUTION_COLUMNS = (
+    "id",
+    "name",
+    "task_type",
+    "task_version",
+    "template_hash",
+    "phase",
+    "version",
+    "attempt",
+    "max_attempts",
+    "priority",
+    "labels",
+    "submitted_at",
+    "start_at",
+    "ready_at",
+    "deadline_at",
+    "updated_at",
+    "phase_at",
+    "waiting_on",
+    "created_at",
+    "meta",
+    "meta_version",
+    "job_key",
+    "inputs",
+    "inputs_json",
+    "idempotency_key",
+    "retry_of",
+)
+_TIMER_COLUMNS = ("execution_id", "task_type", "task_version", "due_at")
+_KEY_COLUMNS = ("key", "execution_id", "request_hash", "created_at")
+_TEMPLATE_COLUMNS = ("hash", "proto", "json", "created_at")
+
+
+class NewExecution(NamedTuple):
+    """A submission: the wide row's values, and what goes beside it."""
+
+    row: dict[str, Any]
+    cause: str
+    template: tuple[str, bytes, str]
+    key: str | None = None
+    request_hash: str = ""
+    job: NewJob | None = None
+
+
+class Submitted(NamedTuple):
+    """What became of a submission: its own id, or the holder of its key."""
+
+    execution_id: str
+    existing: bool = False
+    conflict: bool = False
+
+
+class Submit(Item):
+    """A group of submissions that is accepted or refused as one."""
+
+    __slots__ = ("news", "now")
+    order = 1
+    patient = False
+
+    def __init__(self, news: Sequence[NewExecution], now: int) -> None:
+        """Insert *news* at *now*."""
+        super().__init__()
+        self.news = news
+        self.now = now
+
+    @classmethod
+    async def write(cls, tx: Tx, items: Sequence[Submit]) -> None:
+        """Insert what is new; answer with the holder where a key is taken."""
+        held = await cls._holders(tx, items)
+        fresh: list[NewExecution] = []
+        for item in items:
+            item.result = []
+            for new in item.news:
+                holder = held.get(new.key) if new.key is not None else None
+                if holder is not None:
+                    holder_id, request = holder
+                    conflict = request != new.request_hash
+                    item.result.append(Submitted(holder_id, True, conflict))  # noqa: FBT003
+                    continue
+                fresh.append(new)
+                item.result.append(Submitted(new.row["id"]))
+                if new.key is not None:
+                    held[new.key] = (new.row["id"], new.request_hash)
+        if fresh:
+            await cls._insert(tx, fresh, items[0].now)
+
+    @staticmethod
+    async def _holders(
+        tx: Tx, items: Sequence[Submit]
+    ) -> dict[str | None, tuple[str, str]]:
+        keys = [new.key for item in items for new in item.news if new.key is not None]
+        if not keys:
+            return {}
+        rows = await tx.json(
+            "SELECT json_group_array(json_array(key, execution_id, request_hash))"
+            " FROM idempotency_key WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+        return {key: (holder, request) for key, holder, request in rows}
+
+    @staticmethod
+    async def _insert(tx: Tx, fresh: list[NewExecution], now: int) -> None:
+        templates = {new.template[0]: (*new.template, now) for new in fresh}
+        await tx.over(
+            lambda n: insert(
+                "template", _TEMPLATE_COLUMNS, n, "ON CONFLICT (hash) DO NOTHING"
+            ),
+            list(templates.values()),
+        )
+        await tx.over(
+            lambda n: insert("execution", EXECUTION_COLUMNS, n),
+            [[new.row.get(c) for c in EXECUTION_COLUMNS] for new in fresh],
+        )
+        rows = [new.row for new in fresh]
+        await tx.over(
+            lambda n: insert("timer", _TIMER_COLUMNS, n),
+            [(r["id"], r["task_type"], r["task_version"], r["ready_at"]) for r in rows],
+        )
+        await tx.over(
+            lambda n: insert("history", HISTORY_COLUMNS, n),
+            [
+                (r["id"], 1, 1, new.cause, None, r["phase"], None)
+                + (r["submitted_at"], None, 0, None)
+                for r, new in zip(rows, fresh, strict=True)
+            ],
+        )
+        await tx.over(
+            lambda n: insert("idempotency_key", _KEY_COLUMNS, n),
+            [
+                (new.key, new.row["id"], new.request_hash, now)
+                for new in fresh
+                if new.key is not None
+            ],
+        )
+        jobs = [
+            job_row(new.row["id"], 1, new.row, new.job, now, adopted=True)
+            for new in fresh
+            if new.job is not None
+        ]
+        await tx.over(lambda n: insert("external_job", JOB_COLUMNS, n), jobs)
+        deltas: dict[tuple[str, str], int] = {}
+        for r in rows:
+            where = (r["task_type"], str(r["phase"]))
+            deltas[where] = deltas.get(where, 0) + 1
+        await count(tx, deltas)
+
+    async def landed(self, tx: Tx) -> bool:
+        """Look for every new id; keys answer for themselves when written again."""
+        ids = [new.row["id"] for new in self.news]
+        sql = "SELECT count(*) FROM execution WHERE id IN (SELECT value FROM json_each(?))"
+        found = await tx.scalar(sql, (json.dumps(ids),))
+        fresh = [s for s in self.result or () if not s.existing]
+        return bool(fresh) and found == len(fresh)

@@ -1,0 +1,85 @@
+"""One write transaction, and the text of set-based statements.
+
+A statement over many rows is ``... FROM (VALUES ...)`` in chunks whose sizes are
+few, so that texts and prepared statements are reused. Results come back as one
+JSON value: SQLite's driver lets the interpreter lock go at every row it fetches,
+and beside a busy event loop each return of it costs up to one switch interval
+(measured: 1,000 rows, 5 ms idle, seconds beside a busy loop).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+CHUNK = 250
+
+
+class Tx:
+    """Statements on the writer's connection, inside its open transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        """Wrap the writer's *connection*."""
+        self._connection = connection
+
+    async def run(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Execute one statement; return how many rows it changed."""
+        result = await self._connection.exec_driver_sql(sql, tuple(params))
+        return int(result.rowcount)
+
+    async def scalar(self, sql: str, params: Sequence[Any] = ()) -> Any:  # noqa: ANN401
+        """Return the first column of the first row, None without a row."""
+        result = await self._connection.exec_driver_sql(sql, tuple(params))
+        return result.scalar()
+
+    async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:  # noqa: ANN401
+        """Return the parsed JSON of a statement that selects one JSON value."""
+        return json.loads(await self.scalar(sql, params))
+
+    async def over(
+        self,
+        text: Callable[[int], str],
+        rows: Sequence[Sequence[Any]],
+        tail: Sequence[Any] = (),
+    ) -> int:
+        """Execute ``text(n)`` over chunks of *rows*; return how many rows changed."""
+        changed = 0
+        for chunk in chunks(rows):
+            params = (*chain.from_iterable(chunk), *tail)
+            changed += await self.run(text(len(chunk)), params)
+        return changed
+
+
+def chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut *rows* into chunks of `CHUNK`, the rest into powers of two."""
+    start, count = 0, len(rows)
+    while start < count:
+        left = count - start
+        size = CHUNK if left >= CHUNK else 1 << (left.bit_length() - 1)
+        yield rows[start : start + size]
+        start += size
+
+
+@lru_cache(maxsize=2048)
+def values(columns: tuple[str, ...], count: int) -> str:
+    """Return a named relation of *count* bound rows: ``(SELECT ... ) AS j``."""
+    named = ", ".join(f"column{i} AS {c}" for i, c in enumerate(columns, 1))
+    row = "(" + ",".join("?" * len(columns)) + ")"
+    return f"(SELECT {named} FROM (VALUES {','.join([row] * count)})) AS j"
+
+
+@lru_cache(maxsize=2048)
+def insert(table: str, columns: tuple[str, ...], count: int, suffix: str = "") -> str:
+    """Return a multi-row INSERT of bound values."""
+    row = "(" + ",".join("?" * len(columns)) + ")"
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) "
+        f"VALUES {','.join([row] * count)} {suffix}"
+    )

@@ -1,0 +1,314 @@
+"""The one writer of a node: everything that is ready becomes one transaction.
+
+Callers add items and await their commit. While one transaction is at work the
+next batch gathers. Guarantees:
+
+* An item is resolved only after its transaction is durably committed.
+* A statement that raises rolls the batch back; the batch is cut in two until the
+  item that breaks stands alone and fails alone.
+* A commit that fails, or whose connection breaks, means "unknown": each member
+  asks the database for its own key before it is written again.
+* A cancelled caller does not cancel the commit; the cancellation arrives after it.
+* While the database is away, items of the engine wait with backoff; items of
+  users fail with StoreUnavailableError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+
+from orchestrator._storage._dialects import translate
+from orchestrator._storage._tx import Tx
+from orchestrator.errors import StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from orchestrator._clock import Clock
+    from orchestrator._faults import Faults
+
+logger = logging.getLogger(__name__)
+
+_RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
+
+
+class _Flush(asyncio.Future[None]):
+    """Resolved after a batch; a caller's cancellation waits for it (see above)."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401, ARG002
+        """Refuse: the transaction is the batch's, not this caller's."""
+        return False
+
+
+class Item:
+    """One thing to write; kinds subclass it and say how.
+
+    Attributes:
+        result: Set by the kind; valid only once the commit is confirmed.
+        error: Why this item alone was not written, None if it was.
+        order: Kinds of a batch are written in this order.
+        patient: Whether the item waits while the database is away.
+    """
+
+    __slots__ = ("error", "result")
+    order = 0
+    patient = True
+
+    def __init__(self) -> None:
+        """Start unresolved."""
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    @classmethod
+    async def write(cls, tx: Tx, items: Sequence[Any]) -> None:
+        """Write all *items* of this kind and set their results."""
+        raise NotImplementedError
+
+    async def landed(self, tx: Tx) -> bool:
+        """Whether an earlier transaction, whose answer was lost, wrote this item."""
+        raise NotImplementedError
+
+
+class Run(Item):
+    """A rare verb: an async function of the transaction."""
+
+    __slots__ = ("function", "verify")
+    order = 10
+
+    def __init__(
+        self,
+        function: Callable[[Tx], Awaitable[Any]],
+        verify: Callable[[Tx], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Write with *function*; *verify* None says that it may run twice."""
+        super().__init__()
+        self.function = function
+        self.verify = verify
+
+    @classmethod
+    async def write(cls, tx: Tx, items: Sequence[Run]) -> None:
+        """Run the functions one after the other."""
+        for item in items:
+            item.result = await item.function(tx)
+
+    async def landed(self, tx: Tx) -> bool:
+        """Ask the item's own question; without one, run it again."""
+        return False if self.verify is None else await self.verify(tx)
+
+
+class UserRun(Run):
+    """A user's rare verb: fails at once while the database is away."""
+
+    __slots__ = ()
+    patient = False
+
+
+class _CommitUnknownError(Exception):
+    """The transaction's outcome is not known."""
+
+
+class Writer:
+    """Gathers items and commits them, one transaction at a time."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, clock: Clock, faults: Faults, path: str
+    ) -> None:
+        """Write through *engine*; *path* names the database in errors."""
+        self._engine = engine
+        self._clock = clock
+        self._faults = faults
+        self._path = path
+        self._pending: list[Item] = []
+        self._flush: _Flush | None = None
+        self._wake = asyncio.Event()
+        self._connection: AsyncConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._pid = os.getpid()
+        self.lock = asyncio.Lock()
+        """Held during a transaction; readers of a memory database take it too."""
+        self.commits = 0
+        self.items = 0
+
+    def start(self) -> None:
+        """Begin to write, on the running loop."""
+        self._task = asyncio.create_task(self._loop(), name="orchestrator-writer")
+
+    async def close(self) -> None:
+        """Write what is pending, then close the connection."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._disconnect()
+
+    def add(self, item: Item) -> asyncio.Future[None]:
+        """Queue *item*; the future is resolved when its batch is done."""
+        if self._closing or (self._task is not None and self._task.done()):
+            msg = f"{self._path}: the store is closed"
+            raise StoreUnavailableError(msg)
+        self._pending.append(item)
+        if self._flush is None:
+            self._flush = _Flush(loop=asyncio.get_running_loop())
+            self._wake.set()
+        return self._flush
+
+    async def write(self, item: Item) -> Any:  # noqa: ANN401 - the kind's result
+        """Queue *item*, await its commit, return its result or raise its error."""
+        await self.add(item)
+        if item.error is not None:
+            raise item.error
+        return item.result
+
+    async def _loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            # One turn of the loop, so that what became ready together goes together.
+            await self._clock.sleep(0)
+            self._wake.clear()
+            batch, flush = self._pending, self._flush
+            self._pending, self._flush = [], None
+            if flush is not None:
+                try:
+                    async with self.lock:
+                        await self._commit(batch)
+                except BaseException as error:
+                    for item in batch:
+                        item.error = item.error or error
+                    flush.set_result(None)
+                    raise
+                flush.set_result(None)
+            if self._closing and not self._pending:
+                return
+
+    async def _commit(self, batch: list[Item]) -> None:
+        """Resolve every item of *batch*: written, or failed for a reason of its own."""
+        delay = _RETRY_FIRST_S
+        while batch:
+            try:
+                await self._transaction(batch)
+            except _CommitUnknownError as error:
+                logger.warning("commit unknown, reading back: %s", error.__cause__)
+                batch = await self._read_back(batch)
+            except StoreUnavailableError as error:
+                batch = self._away(batch, error)
+                if batch:
+                    logger.warning(
+                        "database away, %d items wait: %s", len(batch), error
+                    )
+                    await self._clock.sleep(delay)
+                    delay = min(delay * 2, _RETRY_MAX_S)
+            except Exception as error:  # noqa: BLE001 - any row may raise anything
+                if len(batch) == 1:
+                    batch[0].error = translate(error, self._path) or error
+                    return
+                middle = len(batch) // 2
+                await self._commit(batch[:middle])
+                batch = batch[middle:]
+            else:
+                self.commits += 1
+                self.items += len(batch)
+                return
+
+    def _away(self, batch: list[Item], error: StoreError) -> list[Item]:
+        """Fail users' items, and everything at closing; return what waits."""
+        stay = [item for item in batch if item.patient and not self._closing]
+        for item in batch:
+            if item not in stay:
+                item.error = error
+        return stay
+
+    async def _transaction(self, batch: list[Item]) -> None:
+        if os.getpid() != self._pid:
+            msg = f"{self._path}: opened before a fork: open a new Orchestrator"
+            raise StoreError(msg)
+        reach = self._faults.reach
+        connection = await self._connect()
+        reach("writer.before_begin")
+        try:
+            # SQLAlchemy's "begin" event sends BEGIN IMMEDIATE.
+            transaction = await connection.begin()
+        except Exception as error:
+            await self._failed(error)
+            raise
+        reach("writer.after_begin")
+        tx = Tx(connection)
+        kinds: dict[type[Item], list[Item]] = {}
+        for item in batch:
+            kinds.setdefault(type(item), []).append(item)
+        try:
+            for kind in sorted(kinds, key=lambda kind: kind.order):
+                await kind.write(tx, kinds[kind])
+        except Exception as error:
+            await self._roll_back(transaction)
+            await self._failed(error)
+            raise
+        reach("writer.before_commit")
+        try:
+            await transaction.commit()
+        except Exception as error:
+            await self._roll_back(transaction)
+            raise _CommitUnknownError from error
+        reach("writer.after_commit")
+
+    async def _roll_back(self, transaction: Any) -> None:  # noqa: ANN401
+        try:
+            await transaction.rollback()
+        except (DBAPIError, InvalidRequestError):
+            await self._disconnect()
+
+    async def _failed(self, error: Exception) -> None:
+        """Raise our error for one that is about the database, not about a row."""
+        ours = translate(error, self._path)
+        if ours is not None:
+            await self._disconnect()
+            raise ours from error
+
+    async def _read_back(self, batch: list[Item]) -> list[Item]:
+        """Return what did not land; a broken connection is replaced first."""
+        await self._disconnect()
+        delay = _RETRY_FIRST_S
+        while True:
+            try:
+                connection = await self._connect()
+                transaction = await connection.begin()
+                tx = Tx(connection)
+                missing = [item for item in batch if not await item.landed(tx)]
+                # A claim whose answer was lost gives its rows back here.
+                await transaction.commit()
+            except (DBAPIError, StoreError) as error:
+                await self._disconnect()
+                if self._closing:
+                    for item in batch:
+                        item.error = StoreUnavailableError(f"{self._path}: {error}")
+                    return []
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, _RETRY_MAX_S)
+            else:
+                return missing
+
+    async def _connect(self) -> AsyncConnection:
+        if self._connection is None:
+            try:
+                self._connection = await self._engine.connect()
+            except DBAPIError as error:
+                ours = translate(error, self._path)
+                raise ours or error from error
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            await connection.invalidate()
+            await connection.close()
+        except (DBAPIError, InvalidRequestError) as error:
+            logger.debug("closing a broken connection: %s", error)
