@@ -19,7 +19,11 @@ from flyteidl2.connector.connector_pb2 import Connector as ConnectorProto
 from flyteidl2.connector.connector_pb2 import TaskCategory
 
 from orchestrator._connector import AsyncConnector, ResourceMeta, check_decodable
-from orchestrator._secrets import ConnectorSecretsMixin
+from orchestrator._secrets import (
+    RESERVED_KEYWORDS,
+    RESERVED_PROBLEM,
+    ConnectorSecretsMixin,
+)
 from orchestrator.errors import (
     ConfigurationError,
     ConnectorAlreadyRegisteredError,
@@ -30,18 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 IDEMPOTENCY_TOKEN = "idempotency_token"  # noqa: S105 - the name of a parameter
-RESERVED_KEYWORDS = frozenset(
-    {
-        IDEMPOTENCY_TOKEN,
-        "task_template",
-        "output_prefix",
-        "inputs",
-        "task_execution_metadata",
-        "resource_meta",
-        "token",
-    }
-)
-"""Parameters of the connector's methods, which no secret may be named after."""
 
 
 @dataclass(frozen=True)
@@ -299,22 +291,9 @@ def _check_secrets(connector: AsyncConnector[Any]) -> None:
         raise _wrong(connector, "secrets", advice) from None
     except (TypeError, ValueError) as error:
         raise _wrong(connector, "secrets", f"are unusable: {error}") from error
-    check_secret_keywords(keywords, f"{type(connector).__qualname__}.secrets")
-
-
-def check_secret_keywords(keywords: list[str], where: str) -> None:
-    """Refuse secrets named after a parameter of the connector's methods.
-
-    Raises:
-        ConfigurationError: Names *where* and the keyword.
-    """
     for keyword in keywords:
         if keyword in RESERVED_KEYWORDS:
-            message = (
-                f"{where}: {keyword!r} is a parameter of the connector's methods;"
-                " give the secret another keyword"
-            )
-            raise ConfigurationError(message)
+            raise _wrong(connector, "secrets", f"{keyword!r} {RESERVED_PROBLEM}")
 
 
 @lru_cache(maxsize=4096)

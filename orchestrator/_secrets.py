@@ -27,6 +27,23 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _MOUNT = "/etc/flyte/secrets"
 
+RESERVED_KEYWORDS = frozenset(
+    {
+        "idempotency_token",
+        "task_template",
+        "output_prefix",
+        "inputs",
+        "task_execution_metadata",
+        "resource_meta",
+        "token",
+    }
+)
+"""Parameters of the connector's methods, which no secret may be named after."""
+
+RESERVED_PROBLEM = (
+    "is a parameter of the connector's methods; give the secret another keyword"
+)
+
 REDACTED = "***"
 """What stands in a text where a secret stood."""
 
@@ -124,7 +141,8 @@ def secret_references(template: TaskTemplate, connector: object) -> dict[str, st
     connector's mixin. The first one that names a keyword decides it.
 
     Raises:
-        InvalidInputError: ``custom["secrets"]`` is no mapping of str to str.
+        InvalidInputError: ``custom["secrets"]`` is no mapping of str to str, or a
+            keyword is a parameter of the connector's methods.
     """
     references: dict[str, str] = {}
     if template.HasField("custom") and "secrets" in template.custom.fields:
@@ -137,6 +155,9 @@ def secret_references(template: TaskTemplate, connector: object) -> dict[str, st
         for own in connector.secrets:
             variable = own.as_env_var or _variable(own.key, own.group)
             references.setdefault(own.key, variable)
+    for keyword in references:
+        if keyword in RESERVED_KEYWORDS:
+            raise InvalidInputError(f"secrets.{keyword}", RESERVED_PROBLEM)
     return references
 
 

@@ -226,14 +226,18 @@ def python_type_of(literal_type: types_pb2.LiteralType) -> Any:  # noqa: PLR0911
 
 
 def _variables(declared: typing.Mapping[str, Any]) -> interface_pb2.VariableMap:
-    """Return the variables in order of their names, as Flyte does for its hashes."""
+    """Return the variables in the order of their declaration.
+
+    Flyte sorts them by name; here the protobuf is what another process knows of the
+    task, and results are returned in the order in which outputs were declared.
+    """
     return interface_pb2.VariableMap(
         variables=[
             interface_pb2.VariableEntry(
                 key=name,
                 value=interface_pb2.Variable(type=literal_type_of(declared[name])),
             )
-            for name in sorted(declared)
+            for name in declared
         ]
     )
 

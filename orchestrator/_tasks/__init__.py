@@ -1,0 +1,63 @@
+"""Tasks: what a user declares, how it is submitted, and its protobuf.
+
+``_template`` is the declaration, ``_limits`` its retries and timeouts, ``_options``
+the way from ``task.execute()`` to the engine, ``_proto`` the stored form.
+"""
+
+from __future__ import annotations
+
+from orchestrator._tasks._limits import (
+    Backoff,
+    RetryStrategy,
+    Timeout,
+    TimeoutType,
+    retries_of,
+    timeout_from_request,
+    timeout_of,
+)
+from orchestrator._tasks._options import (
+    AsyncConnectorExecutorMixin,
+    EngineHook,
+    SubmitOptions,
+    current_options,
+    default_engine_hook,
+    options,
+    set_default_engine_hook,
+)
+from orchestrator._tasks._proto import (
+    TOKEN_LABEL,
+    describe_template,
+    execution_metadata,
+    links_to_json,
+    max_inline_io_bytes_of,
+    template_from_bytes,
+    template_to_bytes,
+    to_template,
+)
+from orchestrator._tasks._template import TaskTemplate
+
+__all__ = [
+    "TOKEN_LABEL",
+    "AsyncConnectorExecutorMixin",
+    "Backoff",
+    "EngineHook",
+    "RetryStrategy",
+    "SubmitOptions",
+    "TaskTemplate",
+    "Timeout",
+    "TimeoutType",
+    "current_options",
+    "default_engine_hook",
+    "describe_template",
+    "execution_metadata",
+    "links_to_json",
+    "max_inline_io_bytes_of",
+    "options",
+    "retries_of",
+    "set_default_engine_hook",
+    "template_from_bytes",
+    "template_to_bytes",
+    "timeout_from_request",
+    "timeout_of",
+    "to_template",
+]
