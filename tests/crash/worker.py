@@ -24,7 +24,7 @@ from orchestrator._config import Config, Policy
 from orchestrator._faults import FAULT_POINTS
 from orchestrator._orchestrator import Handle, Orchestrator
 from orchestrator._registry import Registry
-from orchestrator._tasks import RetryStrategy, TaskTemplate, TimeoutStrategy
+from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from tests.crash.board import Board
 from tests.crash.scenario import CREATE_TIMEOUT_S, STAGES, Plan, batch
@@ -152,7 +152,7 @@ def task_of(plan: Plan, task_type: str) -> TaskTemplate:
         interface=_INTERFACE,
         task_type=task_type,
         retries=RetryStrategy(count=plan.kind.retries),
-        timeout=TimeoutStrategy(max_runtime=limit) if limit else None,
+        timeout=Timeout(max_runtime=limit) if limit else None,
     )
 
 
