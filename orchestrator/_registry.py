@@ -248,8 +248,9 @@ def _check_metadata_type(connector: AsyncConnector[Any]) -> None:
     try:
         check_decodable(meta)
     except Exception as error:
+        reason = str(error).partition("\n")[0]
         advice = (
-            f"{meta.__qualname__} cannot be read back ({error}): define it and the"
+            f"{meta.__qualname__} cannot be read back ({reason}): define it and the"
             " classes that its fields name at the top level of a module"
         )
         raise _wrong(connector, field, advice) from error

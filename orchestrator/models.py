@@ -18,7 +18,7 @@ class _has_default:  # noqa: N801 - Flyte's name, seen as NativeInterface.has_de
     """Marks an input whose default is known only as a literal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class NativeInterface:
     """Names and Python types of a task's inputs and outputs.
 
@@ -36,23 +36,31 @@ class NativeInterface:
 
     has_default: ClassVar[type[_has_default]] = _has_default
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+        docstring: str | None = None,
+        _remote_defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         """Turn bare input types into required inputs.
 
         Raises:
             ValueError: An input is a tuple of another length than two.
         """
-        inputs: dict[str, tuple[Any, Any]] = {}
-        for name, declared in self.inputs.items():
-            if not isinstance(declared, tuple):
-                inputs[name] = (declared, inspect.Parameter.empty)
-            elif len(declared) == 2:  # noqa: PLR2004 - type and default
-                inputs[name] = declared
+        declared: dict[str, tuple[Any, Any]] = {}
+        for name, given in inputs.items():
+            if not isinstance(given, tuple):
+                declared[name] = (given, inspect.Parameter.empty)
+            elif len(given) == 2:  # noqa: PLR2004 - type and default
+                declared[name] = (given[0], given[1])
             else:
                 message = f"input {name!r} must be a type or (type, default)"
                 raise ValueError(message)
-        object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "outputs", dict(self.outputs or {}))
+        object.__setattr__(self, "inputs", declared)
+        object.__setattr__(self, "outputs", dict(outputs or {}))
+        object.__setattr__(self, "docstring", docstring)
+        object.__setattr__(self, "_remote_defaults", _remote_defaults)
 
     def has_outputs(self) -> bool:
         """Tell whether any output is declared."""
@@ -86,7 +94,7 @@ class NativeInterface:
         Raises:
             ValueError: A marked input has no literal in *default_inputs*.
         """
-        interface = cls(dict(inputs), dict(outputs), _remote_defaults=default_inputs)
+        interface = cls(inputs, outputs, _remote_defaults=default_inputs)
         for name, (_, default) in interface.inputs.items():
             if default is cls.has_default and name not in (default_inputs or {}):
                 message = (

@@ -1,0 +1,161 @@
+"""Secrets are references until the call, and never come back in a text."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from flyteidl2.core.tasks_pb2 import TaskTemplate
+from google.protobuf import json_format
+
+from orchestrator._secrets import (
+    ConnectorSecretsMixin,
+    Redactor,
+    Secret,
+    resolve,
+    secret_references,
+    secrets_from_request,
+)
+from orchestrator.errors import InvalidInputError, SecretNotFoundError
+
+VALUE = 'p@ss "w/ord" ü+%'
+
+
+def template(**custom: Any) -> TaskTemplate:
+    found = TaskTemplate()
+    if custom:
+        json_format.ParseDict(custom, found.custom)
+    return found
+
+
+def test_a_key_becomes_the_variable_that_flyte_would_choose() -> None:
+    assert Secret("my-key").as_env_var == "MY_KEY"
+    assert Secret("my-key", group="team").as_env_var == "TEAM_MY_KEY"
+    assert Secret("my-key", as_env_var="OTHER").as_env_var == "OTHER"
+
+
+def test_an_illegal_variable_or_mount_is_refused() -> None:
+    with pytest.raises(ValueError, match="as_env_var"):
+        Secret("k", as_env_var="lower")
+    with pytest.raises(ValueError, match="mount"):
+        Secret("k", mount=Path("/elsewhere"))
+
+
+def test_a_request_is_a_key_a_secret_or_a_list_of_both() -> None:
+    assert secrets_from_request("a") == [Secret("a")]
+    assert secrets_from_request(Secret("a")) == [Secret("a")]
+    assert secrets_from_request(["a", Secret("b")]) == [Secret("a"), Secret("b")]
+
+
+def test_equal_secrets_have_one_hash_in_every_process() -> None:
+    assert Secret("a").stable_hash() == Secret("a", as_env_var="A").stable_hash()
+    assert Secret("a").stable_hash() != Secret("b").stable_hash()
+
+
+def test_the_first_source_that_names_a_keyword_decides_it() -> None:
+    task = template(secrets={"one": "CUSTOM_ONE"})
+    context = task.security_context.secrets
+    context.add(key="one", env_var="TEMPLATE_ONE")
+    context.add(key="two-x", group="g")
+    connector = ConnectorSecretsMixin(
+        {"one": "MIXIN_ONE", "two-x": "MIXIN_TWO", "three": "MIXIN_THREE"}
+    )
+    assert secret_references(task, connector) == {
+        "one": "CUSTOM_ONE",
+        "two-x": "G_TWO_X",
+        "three": "MIXIN_THREE",
+    }
+
+
+def test_a_connector_without_the_mixin_has_no_secrets() -> None:
+    assert secret_references(template(), object()) == {}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "field"),
+    [
+        ("WORD", "custom.secrets"),
+        ({"key": 5}, "custom.secrets.key"),
+        ({"resource_meta": "A"}, "secrets.resource_meta"),
+    ],
+)
+def test_unusable_custom_secrets_are_refused_with_their_field(
+    secrets: Any, field: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        secret_references(template(secrets=secrets), object())
+    assert refused.value.field == field
+
+
+def test_values_are_resolved_by_keyword() -> None:
+    environ = {"A": "one", "B": ""}
+    assert resolve({"x": "A", "y": "B"}, environ) == {"x": "one", "y": ""}
+
+
+def test_a_missing_secret_names_its_variable_and_no_value() -> None:
+    with pytest.raises(SecretNotFoundError) as missing:
+        resolve({"x": "A", "y": "GONE"}, {"A": "hush-hush"})
+    assert missing.value.reference == "GONE"
+    assert "hush" not in str(missing.value)
+
+
+def test_the_process_environment_is_read_at_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TEST_SECRET", "now")
+    assert resolve({"x": "ORCHESTRATOR_TEST_SECRET"}) == {"x": "now"}
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        VALUE,
+        quote(VALUE),
+        quote(VALUE, safe=""),
+        quote_plus(VALUE),
+        json.dumps(VALUE),
+        repr(VALUE),
+        base64.b64encode(VALUE.encode()).decode(),
+        base64.urlsafe_b64encode(VALUE.encode()).decode().rstrip("="),
+    ],
+)
+def test_every_spelling_of_a_secret_is_replaced(spelling: str) -> None:
+    redactor = Redactor()
+    redactor.register({"password": VALUE})
+    text = redactor.redact(f"denied for {spelling} at 12:00")
+    assert spelling not in text
+    assert "***" in text
+    assert text.startswith("denied for ")
+    assert text.endswith("at 12:00")
+
+
+@pytest.mark.parametrize("user", ["u", "us", "use", "user"])
+def test_a_password_inside_basic_authentication_is_replaced(user: str) -> None:
+    redactor = Redactor()
+    redactor.register({"password": "correct-horse-battery"})
+    header = base64.b64encode(f"{user}:correct-horse-battery".encode()).decode()
+    left = redactor.redact(f"Basic {header}").removeprefix("Basic ")
+    assert len(left) < len(header) - 20
+
+
+def test_the_longer_of_two_secrets_goes_first() -> None:
+    redactor = Redactor()
+    redactor.register({"a": "token", "b": "token-of-the-boss"})
+    assert redactor.redact("token-of-the-boss") == "***"
+
+
+def test_short_values_are_left_alone() -> None:
+    redactor = Redactor()
+    redactor.register({"a": "abc"})
+    assert redactor.redact("abc abcabc") == "abc abcabc"
+
+
+def test_values_of_several_calls_are_all_known() -> None:
+    redactor = Redactor()
+    for value in ("first-one", "second-one", "first-one"):
+        redactor.register({"a": value})
+    assert redactor.redact("first-one second-one") == "*** ***"
