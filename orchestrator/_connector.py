@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 import pydantic_core
+from flyteidl2.core.execution_pb2 import TaskExecution
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypeVar
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         GetTaskMetricsResponse,
         TaskExecutionMetadata,
     )
-    from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
+    from flyteidl2.core.execution_pb2 import TaskLog
     from flyteidl2.core.literals_pb2 import LiteralMap
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 VERSION_KEY = "__schema_version__"
 """Name of the encoded schema version; absent means 1, so that a plain meta is the
 same JSON that Flyte writes."""
+
+_VERSION_MARK = VERSION_KEY.encode()
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
@@ -122,7 +125,7 @@ class ResourceMeta:
             ValueError: The bytes do not fit this class (the fields are named), or
                 a newer version of the class wrote them.
         """
-        if cls.schema_version > 1 or VERSION_KEY.encode() in data:
+        if cls.schema_version > 1 or _VERSION_MARK in data:
             fields = pydantic_core.from_json(data)
             if not isinstance(fields, dict):
                 message = f"{cls.__qualname__}: the stored meta is no JSON object"
@@ -300,6 +303,12 @@ class AsyncConnector(ABC, Generic[M]):
         """
         del resource_meta
         return None
+
+
+PHASE_NAMES: dict[int, str] = {
+    number: name for name, number in TaskExecution.Phase.items()
+}
+"""Name of each of Flyte's phases, by its number."""
 
 
 def implements(connector: AsyncConnector[Any], member: str) -> bool:

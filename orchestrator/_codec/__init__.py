@@ -49,7 +49,11 @@ from orchestrator._codec._types import (
     python_type_of,
     show,
 )
-from orchestrator.errors import InvalidInputError, OutputMismatchError
+from orchestrator.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    OutputMismatchError,
+)
 from orchestrator.models import NativeInterface
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Encoded",
+    "check_interface",
     "decode_values",
     "encode_inputs",
     "encode_outputs",
@@ -134,6 +139,21 @@ def encode_values(
     except (EncodeError, DecodeError, ValueError) as error:
         raise refusal(_deepest(shown), _cannot_be_written(error)) from None
     return Encoded(proto, text.decode())
+
+
+def check_interface(interface: NativeInterface) -> None:
+    """Raise if a declared type can never be written, before any job is paid for.
+
+    Raises:
+        ConfigurationError: Names the input or output.
+    """
+    declared = [("input", n, t) for n, t in interface.get_input_types().items()]
+    declared += [("output", n, t) for n, t in interface.outputs.items()]
+    for what, name, python_type in declared:
+        try:
+            codec_of(python_type)
+        except Unfit as error:
+            raise ConfigurationError(f"{what} {name!r} {error}") from None
 
 
 def _cannot_be_written(error: Exception) -> str:

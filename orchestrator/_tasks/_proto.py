@@ -22,7 +22,7 @@ from flyteidl2.core import (
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
-from orchestrator._codec import interface_to_proto
+from orchestrator._codec import check_interface, interface_to_proto
 from orchestrator._secrets import secrets_from_request
 from orchestrator._tasks._limits import (
     fill_limits,
@@ -67,6 +67,10 @@ def to_template(
     if not isinstance(task, TaskTemplate):
         message = f"{type(task).__qualname__} is no TaskTemplate"
         raise ConfigurationError(message)
+    try:
+        check_interface(task.interface)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"task {task.name}: {error}") from None
     sctx = sctx or SerializationContext(version="")
     config = _strings(task, "config", task.config(sctx))
     template = tasks_pb2.TaskTemplate(

@@ -6,13 +6,14 @@ import enum
 import inspect
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NewType, TypeVar
 
 import pytest
 from flyteidl2.core import types_pb2
 from flyteidl2.core.literals_pb2 import Literal as Lit
 from flyteidl2.core.literals_pb2 import LiteralMap
 from google.protobuf import json_format
+from typing_extensions import TypeAliasType
 
 from orchestrator._codec import (
     decode_values,
@@ -23,6 +24,7 @@ from orchestrator._codec import (
     interface_from_proto,
     interface_to_proto,
     literal_type_of,
+    python_type_of,
 )
 from orchestrator.errors import InvalidInputError, OutputMismatchError
 from orchestrator.io import DataFrame, Dir, File
@@ -251,6 +253,27 @@ def test_an_interface_goes_through_protobuf_in_its_own_order() -> None:
     assert list(found.outputs.items()) == [("z", int), ("a", str)]
     assert found.get_input_types() == interface.get_input_types()
     assert found.required_inputs() == list(interface.inputs)
+
+
+T = TypeVar("T")
+Name = NewType("Name", str)
+
+
+def test_aliases_and_parameters_are_looked_through() -> None:
+    assert literal_type_of(Name).simple == types_pb2.STRING
+    assert literal_type_of(TypeAliasType("Alias", int)).simple == types_pb2.INTEGER
+    assert python_type_of(literal_type_of(T)) is Any
+    assert python_type_of(literal_type_of(object)) is Any
+    assert literal_type_of(Annotated[int, "note"]).simple == types_pb2.INTEGER
+    variants = literal_type_of(Annotated[int, "note"] | Any).union_type.variants
+    assert [v.structure.tag for v in variants] == ["int", "Any"]
+
+
+def test_types_of_other_tools_are_plain_data() -> None:
+    schema = types_pb2.LiteralType(schema=types_pb2.SchemaType())
+    assert decode_values({"x": python_type_of(schema)}, b"") == {}
+    encoded = encode_values({"x": python_type_of(schema)}, {"x": (1,)}, what="output")
+    assert encoded.json == '{"x":[1]}'
 
 
 def test_types_are_the_ones_that_flyte_writes() -> None:

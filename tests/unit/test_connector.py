@@ -119,6 +119,20 @@ def test_a_newer_layout_is_refused_with_both_versions() -> None:
         Plain.decode(data)
 
 
+def test_a_versioned_meta_that_is_no_object_is_refused() -> None:
+    with pytest.raises(ValueError, match="Renamed: the stored meta is no JSON object"):
+        Renamed.decode(b"[]")
+
+
+def test_a_changed_version_without_upcast_keeps_the_fields() -> None:
+    @dataclass
+    class Second(ResourceMeta):
+        schema_version: ClassVar[int] = 2
+        job_id: str
+
+    assert Second.decode(b'{"job_id": "j"}') == Second("j")
+
+
 def test_a_versioned_meta_without_fields_is_json() -> None:
     @dataclass
     class Empty(ResourceMeta):

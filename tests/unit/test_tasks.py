@@ -113,6 +113,13 @@ def test_the_context_fills_the_identifier() -> None:
     assert found.task_type_version == 3
 
 
+def test_a_type_that_can_never_be_written_is_refused_before_the_job() -> None:
+    unwritable = NativeInterface(inputs={}, outputs={"x": "Missing"})
+    text = "task t: output 'x' has the unresolved type 'Missing'"
+    with pytest.raises(ConfigurationError, match=text):
+        to_template(task(interface=unwritable))
+
+
 def test_retries_and_timeouts_come_back_from_the_template() -> None:
     strategy = RetryStrategy(3, Backoff(timedelta(seconds=1.5), 2.0, MINUTE))
     timeout = Timeout(max_runtime=30, max_queued_time=MINUTE, deadline=3600)
