@@ -1,27 +1,38 @@
 """What the tests of the process connector share: templates, gates and waiting.
 
-Nothing here waits by time. The end of a job is waited for by taking its lock, which
-the kernel frees when the supervisor dies; a command that runs is one whose FIFO was
-opened, and one that died, with all its children, one whose FIFO came to its end.
+Nothing here waits by time, though every wait is bounded. The end of a job is waited
+for by taking its lock, which the kernel frees when the supervisor dies; a command that
+runs is one whose FIFO was opened, and one that died, with all its children, one whose
+FIFO came to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
+import threading
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
 from flyteidl2.core import interface_pb2, tasks_pb2
 from google.protobuf import json_format
 
+from orchestrator._clock import SystemClock
 from orchestrator.connectors.process import ProcessConnector, ProcessMeta, _supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator._connector import Resource
+
+T = TypeVar("T")
+
+WAIT_S_MAX = 10.0
 
 TOKEN = "o0123456789abcdef0123456789abcdef-1"  # noqa: S105 - the name of a job
 
@@ -75,9 +86,39 @@ def wait_for_supervisor(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
+async def blocking(call: Callable[..., T], *args: Any) -> T:
+    """Run a call that waits for a process in a thread, for a bounded time.
+
+    The thread is a daemon, unlike those of ``asyncio.to_thread``: if what it waits for
+    never comes, the test fails instead of hanging.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # it is T here
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call(*args)
+        except BaseException as raised:  # noqa: BLE001 - handed on
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the test is over
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, daemon=True, name=f"wait-{call}").start()
+    return await asyncio.wait_for(future, WAIT_S_MAX)
+
+
 async def until_ended(connector: ProcessConnector, meta: ProcessMeta) -> Resource:
     """Return what ``get`` says once the supervisor is gone."""
-    await asyncio.to_thread(wait_for_supervisor, folder_of(connector, meta.token))
+    await blocking(wait_for_supervisor, folder_of(connector, meta.token))
     return await connector.get(meta)
 
 
@@ -97,11 +138,11 @@ class Gate:
 
     async def reached(self) -> int:
         """Wait until the command is there; return its process id."""
-        return int(await asyncio.to_thread(Path(self.env["ready"]).read_text))
+        return int(await blocking(Path(self.env["ready"]).read_text))
 
     async def open(self) -> None:
         """Let the command go on."""
-        await asyncio.to_thread(Path(self.env["open"]).write_text, "go\n")
+        await blocking(Path(self.env["open"]).write_text, "go\n")
 
 
 class Pulse:
@@ -118,17 +159,28 @@ class Pulse:
 
     async def started(self) -> str:
         """Wait for the line; return it."""
-        self._fd = await asyncio.to_thread(os.open, self.path, os.O_RDONLY)
+        self._fd = await blocking(os.open, self.path, os.O_RDONLY)
         data = b""
         while not data.endswith(b"\n"):
-            data += await asyncio.to_thread(os.read, self._fd, 64)
+            data += await blocking(os.read, self._fd, 64)
         return data.decode().strip()
 
     async def stopped(self) -> None:
         """Wait until nobody holds the FIFO any more."""
-        while await asyncio.to_thread(os.read, self._fd, 64):
+        while await blocking(os.read, self._fd, 64):
             pass
         os.close(self._fd)
+
+
+class AheadClock(SystemClock):
+    """The system's clock, but a settable time ahead."""
+
+    def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        self.ahead = ahead
+
+    def now_us(self) -> int:
+        """Return the time, ahead."""
+        return super().now_us() + self.ahead // timedelta(microseconds=1)
 
 
 class Killer:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +17,10 @@ from orchestrator.connectors.process import ProcessConnector, ProcessMeta
 from orchestrator.errors import ResourceGoneError, TransientError
 from tests.connectors.process_kit import (
     TOKEN,
+    AheadClock,
     Gate,
     Pulse,
+    blocking,
     create,
     dying_supervisor,
     folder_of,
@@ -52,7 +54,7 @@ def start_creator(root: Path, point: str, command: str) -> subprocess.Popen[str]
 async def read_line(process: subprocess.Popen[str]) -> str:
     """Wait for a line of the creator."""
     assert process.stdout is not None
-    return await asyncio.to_thread(process.stdout.readline)
+    return await blocking(process.stdout.readline)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ async def test_a_creator_that_is_killed_leaves_a_token_that_runs_once(
     count = tmp_path / "count"
     command = f"echo ran >>{count}"
     with start_creator(connector.root, point, command) as creator:
-        assert await asyncio.to_thread(creator.wait) == -signal.SIGKILL
+        assert await blocking(creator.wait) == -signal.SIGKILL
     meta = await create(connector, shell(command))
     resource = await until_ended(connector, meta)
     assert resource.phase == TaskExecution.SUCCEEDED
@@ -91,7 +93,7 @@ async def test_a_job_outlives_the_death_of_its_creator_and_its_group(
         assert await read_line(creator) == "created\n"
         pid = await gate.reached()
         os.killpg(creator.pid, signal.SIGKILL)
-        assert await asyncio.to_thread(creator.wait) == -signal.SIGKILL
+        assert await blocking(creator.wait) == -signal.SIGKILL
     meta = await connector.find(TOKEN)
     assert meta is not None
     assert (await connector.get(meta)).phase == TaskExecution.RUNNING
@@ -164,7 +166,7 @@ async def orphan(connector: ProcessConnector, tmp_path: Path) -> tuple[Pulse, in
     text = 'exec 3>"$pulse"; trap "" TERM; sleep 1000 & echo "$$" >&3; wait'
     await create(connector, shell(text, env=pulse.env))
     pid = int(await pulse.started())
-    await asyncio.to_thread(wait_for_supervisor, folder_of(connector))
+    await blocking(wait_for_supervisor, folder_of(connector))
     return pulse, pid
 
 
@@ -172,7 +174,7 @@ async def test_a_command_that_lost_its_supervisor_is_seen_and_can_be_ended(
     connector: ProcessConnector, tmp_path: Path
 ) -> None:
     """By process id and start mark: TERM, then by the next calls KILL."""
-    clock = SteppingClock()
+    clock = AheadClock()
     connector._clock = clock
     pulse, pid = await orphan(connector, tmp_path)
     meta = await connector.find(TOKEN)
@@ -184,10 +186,10 @@ async def test_a_command_that_lost_its_supervisor_is_seen_and_can_be_ended(
     )
     await connector.delete(meta)
     assert (await connector.get(meta)).phase == TaskExecution.RUNNING
-    clock.us += 11_000_000
+    clock.ahead = timedelta(seconds=11)
     await connector.get(meta)
     await pulse.stopped()
-    ended = await asyncio.to_thread(pidfd_wait, pid)
+    ended = await blocking(pidfd_wait, pid)
     assert ended
     assert (await connector.get(meta)).phase == TaskExecution.ABORTED
 
@@ -199,7 +201,7 @@ async def test_an_orphan_that_ended_by_itself_is_lost(
     pulse, pid = await orphan(connector, tmp_path)
     os.killpg(pid, signal.SIGKILL)
     await pulse.stopped()
-    assert await asyncio.to_thread(pidfd_wait, pid)
+    assert await blocking(pidfd_wait, pid)
     with pytest.raises(ResourceGoneError, match="outcome is lost"):
         await connector.get(ProcessMeta(TOKEN))
 
@@ -210,7 +212,7 @@ async def test_after_a_restart_of_the_machine_a_job_is_lost(
     """Same process id and start tick, other boot: another process."""
     pulse, pid = await orphan(connector, tmp_path)
     started = folder_of(connector) / "started"
-    boot = (await asyncio.to_thread(started.read_text)).split('"mark": "')[1][:36]
+    boot = (await blocking(started.read_text)).split('"mark": "')[1][:36]
     text = started.read_text().replace(boot, "0" * 8 + boot[8:])
     started.write_text(text)
     with pytest.raises(ResourceGoneError, match="outcome is lost"):
@@ -219,25 +221,6 @@ async def test_after_a_restart_of_the_machine_a_job_is_lost(
     os.kill(pid, 0)  # not ours: it was not touched
     os.killpg(pid, signal.SIGKILL)
     await pulse.stopped()
-
-
-class SteppingClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.us = 1_000_000_000
-
-    def now_us(self) -> int:
-        """Return the time that was set."""
-        return self.us
-
-    def monotonic(self) -> float:
-        """Return the time that was set, in seconds."""
-        return self.us / 1e6
-
-    async def sleep(self, seconds: float) -> None:
-        """Give way once."""
-        await asyncio.sleep(0)
 
 
 def pidfd_wait(pid: int) -> bool:

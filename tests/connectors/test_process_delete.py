@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from tests.connectors.process_kit import (
     TOKEN,
     Gate,
     Pulse,
+    blocking,
     create,
     folder_of,
     shell,
@@ -179,7 +179,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 
 async def mark_of(pid: int) -> str:
     """Return the start mark of a living process."""
-    return await asyncio.to_thread(_supervisor.start_mark, pid)
+    return await blocking(_supervisor.start_mark, pid)
 
 
 def forge(connector: ProcessConnector, pid: int, mark: str) -> None:
@@ -217,7 +217,7 @@ async def test_an_orphan_with_its_own_mark_is_signalled(
     """The counter-check of the test above."""
     forge(connector, stranger.pid, await mark_of(stranger.pid))
     await connector.delete(ProcessMeta(TOKEN))
-    assert await asyncio.to_thread(stranger.wait) == -15
+    assert await blocking(stranger.wait) == -15
 
 
 @pytest.mark.parametrize("pid", [0, 1, -1, "2", None, True])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator._clock import SystemClock
 from orchestrator.connectors.process import ProcessConnector, ProcessMeta
 from orchestrator.connectors.process._logs import PAGE_BYTES, PAGES_MAX
 from orchestrator.errors import (
@@ -20,6 +19,7 @@ from orchestrator.errors import (
 )
 from tests.connectors.process_kit import (
     TOKEN,
+    AheadClock,
     Gate,
     create,
     folder_of,
@@ -121,25 +121,6 @@ async def test_a_root_in_which_others_write_is_refused(
         await create(connector, template(["true"]))
 
 
-class Later:
-    """A clock that is ahead of the files' times."""
-
-    def __init__(self, ahead: timedelta) -> None:
-        self._ahead = ahead
-
-    def now_us(self) -> int:
-        """Return the time, ahead."""
-        return SystemClock().now_us() + self._ahead // timedelta(microseconds=1)
-
-    def monotonic(self) -> float:
-        """Return a constant."""
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        """Give way once."""
-        await asyncio.sleep(0)
-
-
 async def test_prune_removes_what_ended_long_ago_and_nothing_else(
     connector: ProcessConnector, tmp_path: Path
 ) -> None:
@@ -153,7 +134,7 @@ async def test_prune_removes_what_ended_long_ago_and_nothing_else(
     (connector.root / "notes").mkdir()
     (connector.root / (TOKEN[:-1] + "3")).write_text("a file")
     assert await connector.prune() == []
-    connector._clock = Later(2 * DAY)
+    connector._clock = AheadClock(2 * DAY)
     assert await connector.prune() == [TOKEN]
     with pytest.raises(ResourceGoneError):
         await connector.get(ended)
@@ -168,7 +149,7 @@ async def test_prune_spends_the_token_of_a_folder_that_was_never_started(
 ) -> None:
     """Whoever made it and fell asleep cannot start anything in it any more."""
     folder_of(connector).mkdir(parents=True)
-    connector._clock = Later(2 * DAY)
+    connector._clock = AheadClock(2 * DAY)
     assert await connector.prune() == [TOKEN]
 
 
