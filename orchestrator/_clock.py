@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,6 +29,17 @@ class Clock(Protocol):
         """Return after *seconds* (0 yields to the event loop once)."""
         ...
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Return True when *event* is set, False after *seconds* without it."""
+        ...
+
+    def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Return a context that cancels its body after *seconds*.
+
+        The body's end raises TimeoutError then, as ``asyncio.timeout`` does.
+        """
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -41,6 +55,18 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep on the event loop."""
         await asyncio.sleep(seconds)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Wait on the event loop."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await event.wait()
+        except TimeoutError:
+            return event.is_set()
+
+    def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Limit by the event loop's timer."""
+        return asyncio.timeout(seconds)
 
 
 def to_datetime(us: int) -> datetime:

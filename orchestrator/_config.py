@@ -95,7 +95,9 @@ class Policy:
             _refuse("error_delay_max", self.error_delay_max, "is below error_delay_min")
         if self.create_hard_timeout < self.create_timeout:
             _refuse(
-                "create_hard_timeout", self.create_hard_timeout, "is below create_timeout"
+                "create_hard_timeout",
+                self.create_hard_timeout,
+                "is below create_timeout",
             )
         if self.poll_budget_errors < 1:
             _refuse("poll_budget_errors", self.poll_budget_errors, "must be at least 1")
@@ -174,7 +176,9 @@ def load_config(
     hints = get_type_hints(Config)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        _refuse(unknown[0], values[unknown[0]], f"is no setting; known: {sorted(hints)}")
+        _refuse(
+            unknown[0], values[unknown[0]], f"is no setting; known: {sorted(hints)}"
+        )
     for name in hints:
         text = environ.get(f"ORCHESTRATOR_{name.upper()}")
         if text is not None:

@@ -43,6 +43,13 @@ FAULT_POINTS = (
 """Every point, in the order of an execution's life, the writer's own after it."""
 
 
+class Crash(BaseException):
+    """Raised at a named point by a test: the process is dead from there on.
+
+    A BaseException, so that no handler of errors takes it for one.
+    """
+
+
 class Faults(Protocol):
     """What the engine tells a test of where it is."""
 

@@ -192,6 +192,8 @@ class Claimed(NamedTuple):
     resolution_meta: bytes | None
     inputs: bytes | None
     """Encoded inputs; only in phases that may call ``create``."""
+    labels: str | None
+    """Labels as JSON text; likewise."""
     due_at: int
     timer: Timer = Timer()
 

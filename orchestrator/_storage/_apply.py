@@ -11,14 +11,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._phase import TERMINAL, Cleanup, Phase
-from orchestrator._records import Claimed, Timer
+from orchestrator._records import Timer
 from orchestrator._storage._tx import insert, values
 from orchestrator._storage._writer import Item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator._records import Change, NewJob
+    from orchestrator._records import Change, Claimed, Execution, NewJob
     from orchestrator._storage._tx import Tx
 
 HISTORY_COLUMNS = (
@@ -73,10 +73,10 @@ def job_row(  # noqa: PLR0913 - the columns of a ledger row
     adopted: bool,
 ) -> tuple[Any, ...]:
     """Return a ledger row's values."""
-    if isinstance(row, Claimed):
-        task_type, task_version = row.task_type, row.task_version
-    else:
+    if isinstance(row, dict):
         task_type, task_version = row["task_type"], row["task_version"]
+    else:
+        task_type, task_version = row.task_type, row.task_version
     return (
         execution_id,
         attempt,

@@ -22,9 +22,10 @@ _FROM_TIMER = ("due_at", "epoch")
 
 
 def _expression(column: str) -> str:
-    if column == "inputs":
+    if column in ("inputs", "labels"):
         may_create = "e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN')"
-        return f"CASE WHEN {may_create} THEN hex(e.inputs) END"
+        value = "hex(e.inputs)" if column == "inputs" else "nullif(e.labels, '{}')"
+        return f"CASE WHEN {may_create} THEN {value} END"
     if column in _BLOBS:
         return f"CASE WHEN e.{column} IS NOT NULL THEN hex(e.{column}) END"
     return f"t.{column}" if column in _FROM_TIMER else f"e.{column}"

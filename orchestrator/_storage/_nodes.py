@@ -111,8 +111,10 @@ async def break_dead(tx: Tx, node: str, now: int) -> list[str]:
 
 
 def _proved_dead(host: str, lock_path: str | None) -> bool:
-    if lock_path is None or host != host_name() or not Path(lock_path).exists():
+    if lock_path is None or host != host_name():
         return False
+    if not Path(lock_path).exists():
+        return True  # taken before the node registers, removed when it stops
     lock = LockFile.take(lock_path)
     if lock is None:
         return False

@@ -62,6 +62,8 @@ class NewExecution(NamedTuple):
     key: str | None = None
     request_hash: str = ""
     job: NewJob | None = None
+    replaces_failed: bool = False
+    """Whether a holder of the key that ended without success gives it up."""
 
 
 class Submitted(NamedTuple):
@@ -70,6 +72,18 @@ class Submitted(NamedTuple):
     execution_id: str
     existing: bool = False
     conflict: bool = False
+
+
+class _Holder(NamedTuple):
+    """Who holds an idempotency key."""
+
+    execution_id: str
+    request_hash: str
+    failed: bool
+
+    def same(self, new: NewExecution) -> bool:
+        """Whether *new* is the same request."""
+        return self.request_hash == new.request_hash
 
 
 class Submit(Item):
@@ -94,31 +108,35 @@ class Submit(Item):
             item.result = []
             for new in item.news:
                 holder = held.get(new.key) if new.key is not None else None
-                if holder is not None:
-                    holder_id, request = holder
-                    conflict = request != new.request_hash
-                    item.result.append(Submitted(holder_id, True, conflict))  # noqa: FBT003
+                if holder is None or (
+                    new.replaces_failed and holder.failed and holder.same(new)
+                ):
+                    if holder is not None:
+                        new.row["retry_of"] = holder.execution_id
+                    fresh.append(new)
+                    item.result.append(Submitted(new.row["id"]))
+                    held[new.key] = _Holder(new.row["id"], new.request_hash, False)  # noqa: FBT003
                     continue
-                fresh.append(new)
-                item.result.append(Submitted(new.row["id"]))
-                if new.key is not None:
-                    held[new.key] = (new.row["id"], new.request_hash)
+                conflict = not holder.same(new)
+                item.result.append(
+                    Submitted(holder.execution_id, existing=True, conflict=conflict)
+                )
         if fresh:
             await cls._insert(tx, fresh, items[0].now)
 
     @staticmethod
-    async def _holders(
-        tx: Tx, items: Sequence[Submit]
-    ) -> dict[str | None, tuple[str, str]]:
+    async def _holders(tx: Tx, items: Sequence[Submit]) -> dict[str | None, _Holder]:
         keys = [new.key for item in items for new in item.news if new.key is not None]
         if not keys:
             return {}
         rows = await tx.json(
-            "SELECT json_group_array(json_array(key, execution_id, request_hash))"
-            " FROM idempotency_key WHERE key IN (SELECT value FROM json_each(?))",
+            "SELECT json_group_array(json_array(k.key, k.execution_id, k.request_hash,"
+            " e.error_code IS NOT NULL)) FROM idempotency_key k"
+            " JOIN execution e ON e.id = k.execution_id"
+            " WHERE k.key IN (SELECT value FROM json_each(?))",
             (json.dumps(keys),),
         )
-        return {key: (holder, request) for key, holder, request in rows}
+        return {key: _Holder(*rest) for key, *rest in rows}
 
     @staticmethod
     async def _insert(tx: Tx, fresh: list[NewExecution], now: int) -> None:
@@ -147,7 +165,15 @@ class Submit(Item):
             ],
         )
         await tx.over(
-            lambda n: insert("idempotency_key", _KEY_COLUMNS, n),
+            lambda n: insert(
+                "idempotency_key",
+                _KEY_COLUMNS,
+                n,
+                # Only a replaced holder is in the way here: the rest was looked up.
+                "ON CONFLICT (key) DO UPDATE SET"
+                " execution_id = excluded.execution_id,"
+                " created_at = excluded.created_at",
+            ),
             [
                 (new.key, new.row["id"], new.request_hash, now)
                 for new in fresh

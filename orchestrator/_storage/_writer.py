@@ -18,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
@@ -29,6 +30,7 @@ from orchestrator.errors import StoreError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    import aiosqlite
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from orchestrator._clock import Clock
@@ -138,7 +140,9 @@ class Writer:
         self.items = 0
 
     def start(self) -> None:
-        """Begin to write, on the running loop."""
+        """Begin to write, on the running loop; no effect while it does."""
+        if self._task is not None and not self._task.done():
+            return
         self._task = asyncio.create_task(self._loop(), name="orchestrator-writer")
 
     async def close(self) -> None:
@@ -166,6 +170,25 @@ class Writer:
         if item.error is not None:
             raise item.error
         return item.result
+
+    async def data_version(self) -> int:
+        """Return SQLite's count of other connections' commits, as this one sees it.
+
+        Raises:
+            StoreUnavailableError: The database is away.
+        """
+        async with self.lock:
+            try:
+                connection = await self._connect()
+                # Below SQLAlchemy, whose statements would begin a transaction.
+                raw = await connection.get_raw_connection()
+                driver = cast("aiosqlite.Connection", raw.driver_connection)
+                rows = await driver.execute_fetchall("PRAGMA data_version")
+            except (DBAPIError, sqlite3.Error) as error:
+                await self._disconnect()
+                msg = f"{self._path}: {error}"
+                raise StoreUnavailableError(msg) from error
+        return int(next(iter(rows))[0])
 
     async def _loop(self) -> None:
         while True:

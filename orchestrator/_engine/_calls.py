@@ -1,0 +1,393 @@
+"""Connector calls, each turned into an observation: nothing a connector does escapes.
+
+Every call has a time limit, gets its secrets as keyword arguments and nothing that
+it does not take, and may raise anything. Texts are redacted and cleaned here, before
+anything is stored or logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._clock import seconds_to_us
+from orchestrator._codec import decode_values, encode_outputs
+from orchestrator._connector import PHASE_NAMES
+from orchestrator._engine._text import clean, info_json, links_json
+from orchestrator._faults import Crash
+from orchestrator._ids import create_token
+from orchestrator._phase import RemotePhase
+from orchestrator._records import (
+    Call,
+    CallFailed,
+    Created,
+    Deleted,
+    Failure,
+    Found,
+    Got,
+    NewJob,
+)
+from orchestrator._registry import accepted
+from orchestrator._secrets import resolve
+from orchestrator._tasks import execution_metadata, links_to_json
+from orchestrator.errors import (
+    AuthError,
+    OutputMismatchError,
+    PermanentError,
+    ResourceGoneError,
+    SecretNotFoundError,
+    ThrottledError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from orchestrator._clock import Clock
+    from orchestrator._connector import Resource
+    from orchestrator._engine._contexts import Context
+    from orchestrator._faults import Faults
+    from orchestrator._records import Claimed, Observation
+    from orchestrator._secrets import Redactor
+
+logger = logging.getLogger(__name__)
+
+_STEERING: tuple[tuple[type[Exception], Failure], ...] = (
+    (ThrottledError, Failure.THROTTLED),
+    (TransientError, Failure.TRANSIENT),
+    (AuthError, Failure.UNAUTHORIZED),
+    (ResourceGoneError, Failure.GONE),
+    (PermanentError, Failure.PERMANENT),
+)
+
+
+class MetaUnreadableError(Exception):
+    """The connector's code cannot decode the stored resource meta."""
+
+
+class Calls:
+    """Makes connector calls for steps."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        faults: Faults,
+        redactor: Redactor,
+        output_prefix: str,
+        late: Callable[[Claimed, NewJob], Awaitable[None]],
+    ) -> None:
+        """Hand answers of detached creates to *late*."""
+        self._clock = clock
+        self._reach = faults.reach
+        self._redactor = redactor
+        self._output_prefix = output_prefix
+        self._late = late
+        self._detached: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    async def make(self, call: Call, row: Claimed, context: Context) -> Observation:
+        """Make *call* for *row* and return its outcome; raises only for our bugs."""
+        match call:
+            case Call.GET:
+                return await self.get(row, context)
+            case Call.CREATE:
+                return await self._create(row, context)
+            case Call.DELETE:
+                return await self.delete(row, context)
+            case Call.FIND:
+                return await self._find(row, context)
+            case Call.LOOKUP:
+                msg = "the ledger is read by the step"
+                raise AssertionError(msg)
+
+    def in_flight(self, row: Claimed) -> bool:
+        """Whether a detached create of this attempt may still answer."""
+        return (row.id, row.attempt) in self._detached
+
+    async def stop(self) -> None:
+        """Cancel detached creates; their rows are recovered at the next start."""
+        tasks = list(self._detached.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # get and delete
+
+    async def get(self, row: Any, context: Context) -> Got | CallFailed:
+        """Poll the job of a claimed row, or of a ledger entry."""
+        timeout = context.policies.policy.get_timeout.total_seconds()
+        try:
+            kwargs = self._kwargs(context, meta=row.meta)
+            self._reach("get.before_call")
+            async with self._clock.limit(timeout):
+                resource = await context.connector.get(
+                    **accepted(context.connector.get, kwargs)
+                )
+        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
+            return self._failed(Call.GET, error, context, timeout)
+        self._reach("get.after_call")
+        try:
+            return self._got(resource, context, row)
+        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
+            what = f"get answered nonsense: {type(error).__name__}: {error}"
+            return CallFailed(Call.GET, Failure.ERROR, self._say(what))
+
+    async def delete(self, row: Any, context: Context) -> Deleted | CallFailed:
+        """Ask the service to end the job of a claimed row, or of a ledger entry."""
+        timeout = context.policies.policy.delete_timeout.total_seconds()
+        try:
+            kwargs = self._kwargs(context, meta=row.meta)
+            self._reach("delete.before_call")
+            async with self._clock.limit(timeout):
+                await context.connector.delete(
+                    **accepted(context.connector.delete, kwargs)
+                )
+        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
+            return self._failed(Call.DELETE, error, context, timeout)
+        self._reach("delete.after_call")
+        return Deleted()
+
+    def _kwargs(self, context: Context, *, meta: bytes | None) -> dict[str, Any]:
+        kwargs: dict[str, Any] = self._secrets(context)
+        if meta is not None:
+            try:
+                kwargs["resource_meta"] = context.connector.metadata_type.decode(meta)
+            except Exception as error:
+                raise MetaUnreadableError(str(error)) from error
+        return kwargs
+
+    def _secrets(self, context: Context) -> dict[str, Any]:
+        if not context.references:
+            return {}
+        values = resolve(context.references)
+        self._redactor.register(values)
+        return dict(values)
+
+    def _got(self, resource: Resource, context: Context, row: Any) -> Got:
+        phase = RemotePhase(PHASE_NAMES.get(resource.phase, "UNDEFINED"))
+        outputs = outputs_json = problem = None
+        if phase is RemotePhase.SUCCEEDED:
+            try:
+                encoded = encode_outputs(context.interface, resource.outputs)
+            except OutputMismatchError as error:
+                problem = self._say(f"outputs.{error}")
+            else:
+                if encoded is not None:
+                    outputs, outputs_json = encoded.proto, encoded.json
+                    size, limit = len(outputs), context.output_bytes_max
+                    if size > limit:
+                        problem = f"outputs have {size} bytes, the limit is {limit}"
+        message = resource.message
+        links, info = resource.log_links, resource.custom_info
+        return Got(
+            phase=phase,
+            message=None if message is None else self._say(str(message)),
+            log_links=None
+            if not links
+            else self._redactor.redact(
+                links_json(links_to_json(links, execution_id=row.id))
+            ),
+            custom_info=None
+            if info is None
+            else self._redactor.redact(info_json(info)),
+            outputs=outputs,
+            outputs_json=outputs_json,
+            outputs_problem=problem,
+        )
+
+    # create and find
+
+    async def _create(self, row: Claimed, context: Context) -> Created | CallFailed:
+        if row.inputs is None:
+            msg = "the execution's inputs are missing"
+            raise LookupError(msg)
+        token = create_token(row.id, row.attempt)
+        inputs = decode_values(context.interface.get_input_types(), row.inputs)
+        try:
+            kwargs = self._kwargs(context, meta=None)
+        except SecretNotFoundError as error:
+            return CallFailed(Call.CREATE, Failure.SECRET, self._say(str(error)))
+        kwargs |= {
+            "task_template": context.template,
+            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
+            "inputs": inputs,
+            "task_execution_metadata": execution_metadata(
+                context.template,
+                execution_id=row.id,
+                attempt=row.attempt,
+                token=token,
+                labels=json.loads(row.labels) if row.labels else None,
+            ),
+            "idempotency_token": token,
+        }
+        connector = context.connector
+        timeout = context.policies.policy.create_timeout.total_seconds()
+        self._reach("create.before_call")
+        task = asyncio.ensure_future(
+            _guarded(connector.create, accepted(connector.create, kwargs))
+        )
+        try:
+            async with self._clock.limit(timeout):
+                answer = await asyncio.shield(task)
+        except TimeoutError:
+            self._detach(task, row, context)
+            what = f"create did not answer within {timeout:g} s"
+            return CallFailed(Call.CREATE, Failure.TIMEOUT, what)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        self._reach("create.after_call")
+        return self._created(answer, row, context)
+
+    def _created(
+        self, answer: Any, row: Claimed, context: Context
+    ) -> Created | CallFailed:
+        if isinstance(answer, _Raised):
+            return self._failed(Call.CREATE, answer.error, context, 0)
+        try:
+            return Created(new_job(answer, row.id, row.attempt, context))
+        except Exception as error:  # noqa: BLE001 - a job exists, its handle does not
+            what = f"create answered nonsense: {type(error).__name__}: {error}"
+            return CallFailed(Call.CREATE, Failure.ERROR, self._say(what))
+
+    def _detach(
+        self, task: asyncio.Future[Any], row: Claimed, context: Context
+    ) -> None:
+        key = (row.id, row.attempt)
+        policy = context.policies.policy
+        left = (policy.create_hard_timeout - policy.create_timeout).total_seconds()
+
+        async def wait() -> None:
+            try:
+                async with self._clock.limit(left):
+                    answer = await task
+            except TimeoutError:
+                logger.warning("create of %s gave no answer at all", row.id)
+                return
+            finally:
+                self._detached.pop(key, None)
+            created = self._created(answer, row, context)
+            if isinstance(created, Created):
+                await self._late(row, created.job)
+
+        if key in self._detached:
+            self._detached[key].cancel()
+        self._detached[key] = asyncio.create_task(wait(), name=f"late-create-{row.id}")
+
+    async def _find(self, row: Claimed, context: Context) -> Found | CallFailed:
+        timeout = context.policies.policy.find_timeout.total_seconds()
+        token = create_token(row.id, row.attempt)
+        try:
+            kwargs = self._kwargs(context, meta=None)
+            find = context.connector.find
+            self._reach("find.before_call")
+            async with self._clock.limit(timeout):
+                meta = await find(token, **accepted(find, kwargs))
+        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
+            return self._failed(Call.FIND, error, context, timeout)
+        self._reach("find.after_call")
+        try:
+            return Found(
+                None if meta is None else new_job(meta, row.id, row.attempt, context)
+            )
+        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
+            what = f"find answered nonsense: {type(error).__name__}: {error}"
+            return CallFailed(Call.FIND, Failure.ERROR, self._say(what))
+
+    # Errors
+
+    def _failed(
+        self, call: Call, error: BaseException, context: Context, timeout: float
+    ) -> CallFailed:
+        """Return what *error* asserts; our own cancellation and crashes pass on."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise error
+        elif isinstance(error, (KeyboardInterrupt, Crash)):
+            raise error
+        retry_after = None
+        if isinstance(error, SecretNotFoundError):
+            failure = Failure.SECRET
+        elif isinstance(error, MetaUnreadableError):
+            failure = Failure.META
+        elif isinstance(error, TimeoutError) and call is not Call.CREATE:
+            text = str(error) or f"{call} did not answer within {timeout:g} s"
+            return CallFailed(call, Failure.TIMEOUT, self._say(text))
+        else:
+            failure = Failure.ERROR
+            for kind, meaning in _STEERING:
+                if isinstance(error, kind):
+                    failure = meaning
+                    break
+            else:
+                own = context.connector.not_created_errors
+                if call is Call.CREATE and own and isinstance(error, own):
+                    failure = Failure.NOT_CREATED
+            seconds = getattr(error, "retry_after", None)
+            if failure in (Failure.THROTTLED, Failure.TRANSIENT) and seconds:
+                retry_after = seconds_to_us(seconds)
+        text = _describe(error)
+        return CallFailed(call, failure, self._say(text), retry_after)
+
+    def _say(self, text: str) -> str:
+        return clean(self._redactor.redact(text))
+
+
+def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> NewJob:
+    """Return *meta* encoded, with the key that tells jobs apart.
+
+    Raises:
+        TypeError: It is not the connector's ``metadata_type``.
+        Exception: The user's own encode or decode failed.
+    """
+    connector = context.connector
+    if not isinstance(meta, connector.metadata_type):
+        wanted = connector.metadata_type.__qualname__
+        msg = f"{type(meta).__qualname__} is no {wanted}"
+        raise TypeError(msg)
+    encoded = meta.encode()
+    connector.metadata_type.decode(encoded)  # what cannot be read must not be kept
+    key = connector.job_key(meta)
+    if not key:
+        if context.policies.idempotent_us != 0:
+            key = create_token(execution_id, attempt)
+        else:
+            key = hashlib.sha256(encoded).hexdigest()
+    return NewJob(encoded, getattr(meta, "schema_version", 1), str(key))
+
+
+class _Raised:
+    """What a detached call raised, kept as a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _guarded(
+    method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any]
+) -> Any:
+    """Call *method*; a task must not end with SystemExit, which stops the loop."""
+    try:
+        return await method(**kwargs)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return _Raised(error)
+    except BaseException as error:  # noqa: BLE001 - a connector may raise anything
+        return _Raised(error)
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a hostile __str__
+        text = "(its text cannot be read)"
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,126 @@
+"""Pays the ledger's debts: deletes jobs that nobody wants, until each is confirmed."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from orchestrator._backoff import delay_us
+from orchestrator._clock import duration_to_us
+from orchestrator._phase import REMOTE_TERMINAL, Cleanup
+from orchestrator._records import CallFailed, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from orchestrator._clock import Clock
+    from orchestrator._engine._calls import Calls
+    from orchestrator._engine._contexts import Context, Contexts
+    from orchestrator._engine._lease import Lease
+    from orchestrator._faults import Faults
+    from orchestrator._storage import OwedJob, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Cleaner:
+    """Deletes one owed job at a time, as often as it takes."""
+
+    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+        self,
+        *,
+        store: Store,
+        contexts: Contexts,
+        calls: Calls,
+        lease: Lease,
+        clock: Clock,
+        rng: Random,
+        faults: Faults,
+        released: Callable[[int], None],
+    ) -> None:
+        """Tell *released* when a debt is due again."""
+        self._store = store
+        self._contexts = contexts
+        self._calls = calls
+        self._lease = lease
+        self._clock = clock
+        self._rng = rng
+        self._reach = faults.reach
+        self._released = released
+
+    async def claim(self, limit: int, now: int) -> list[OwedJob]:
+        """Take up to *limit* debts that are due."""
+        return await self._store.claim_cleanups(
+            node=self._lease.node,
+            limit=limit,
+            loaded=self._contexts.loaded(),
+            now=now,
+        )
+
+    async def clean(self, job: OwedJob) -> None:
+        """Delete *job* and look whether it is gone; write what became of it."""
+        node = self._lease.node
+        context = await self._contexts.get(
+            job.task_type, job.task_version, job.template_hash
+        )
+        if context is None:
+            problem: str | None = "the connector is not loaded"
+        else:
+            self._reach("cleanup.before_call")
+            problem = await self._delete(job, context)
+            self._reach("cleanup.after_call")
+        now = self._clock.now_us()
+        due: int | None = None
+        if problem is None:
+            cleanup = Cleanup.DONE
+        elif context is not None and self._too_late(job, context, now):
+            cleanup = Cleanup.ABANDONED
+            logger.error(
+                "job %s of execution %s is ABANDONED: %s",
+                job.job_key,
+                job.execution_id,
+                problem,
+            )
+        else:
+            cleanup = Cleanup.DUE
+            due = now + self._delay(job, context)
+        self._reach("cleanup.before_commit")
+        await self._store.finish_cleanup(
+            job, node=node, cleanup=cleanup, due_at=due, error=problem
+        )
+        self._reach("cleanup.after_commit")
+        if due is not None:
+            self._released(due)
+
+    async def _delete(self, job: OwedJob, context: Context) -> str | None:
+        """Return what stands in the way, None if the job is surely gone."""
+        row = SimpleNamespace(id=job.execution_id, meta=job.meta)
+        deleted = await self._calls.delete(row, context)
+        if isinstance(deleted, CallFailed):
+            if deleted.failure is Failure.GONE:
+                return None
+        elif context.policies.delete_is_final:
+            return None
+        answer = await self._calls.get(row, context)
+        if isinstance(answer, CallFailed):
+            if answer.failure is Failure.GONE:
+                return None
+            return answer.message
+        if answer.phase in REMOTE_TERMINAL:
+            return None
+        if isinstance(deleted, CallFailed):
+            return deleted.message
+        return f"the job is still {answer.phase}"
+
+    def _too_late(self, job: OwedJob, context: Context, now: int) -> bool:
+        deadline = duration_to_us(context.policies.policy.cleanup_deadline)
+        return now >= job.since + deadline
+
+    def _delay(self, job: OwedJob, context: Context | None) -> int:
+        if context is not None:
+            return context.policies.error_delay(job.tries + 1, self._rng)
+        return delay_us(
+            job.tries, first=10**6, cap=300 * 10**6, factor=2, jitter=0.1, rng=self._rng
+        )

@@ -1,0 +1,179 @@
+"""The engine of one process: builds its parts, starts and stops its loops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from orchestrator._engine._calls import Calls, new_job
+from orchestrator._engine._cleaner import Cleaner
+from orchestrator._engine._contexts import Contexts
+from orchestrator._engine._lease import Lease
+from orchestrator._engine._scheduler import Scheduler
+from orchestrator._engine._stepper import Stepper
+from orchestrator._engine._waiters import Waiters
+from orchestrator._secrets import Redactor
+from orchestrator._storage import Store
+from orchestrator.errors import ConnectorNotFoundError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from orchestrator._clock import Clock
+    from orchestrator._config import Config
+    from orchestrator._faults import Faults
+    from orchestrator._ids import IdFactory
+    from orchestrator._engine._contexts import Context
+    from orchestrator._records import Claimed, Execution, NewJob
+    from orchestrator._registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """A store, and the loops that advance its executions."""
+
+    def __init__(  # noqa: PLR0913 - what is handed in, all by keyword
+        self,
+        database: str,
+        *,
+        config: Config,
+        registry: Registry,
+        clock: Clock,
+        rng: Random,
+        ids: IdFactory,
+        faults: Faults,
+    ) -> None:
+        """Build the parts; nothing is opened yet."""
+        self.config = config
+        self.clock = clock
+        self.redactor = Redactor()
+        self.store = Store(database, config=config, clock=clock, faults=faults)
+        self.lease = Lease(store=self.store, clock=clock, ids=ids, config=config)
+        self.contexts = Contexts(registry, self.store.template_proto)
+        self.waiters = Waiters(self._terminal_of)
+        self.calls = Calls(
+            clock=clock,
+            faults=faults,
+            redactor=self.redactor,
+            output_prefix=config.output_prefix,
+            late=self._late,
+        )
+        self.scheduler = Scheduler(
+            store=self.store,
+            contexts=self.contexts,
+            lease=self.lease,
+            clock=clock,
+            config=config,
+            faults=faults,
+            changed=self.waiters.changed,
+        )
+        parts = {
+            "store": self.store,
+            "contexts": self.contexts,
+            "calls": self.calls,
+            "lease": self.lease,
+            "clock": clock,
+            "rng": rng,
+            "faults": faults,
+            "released": self.scheduler.released,
+        }
+        self.stepper = Stepper(**parts, ended=self.waiters.ended)  # type: ignore[arg-type]
+        self.cleaner = Cleaner(**parts)  # type: ignore[arg-type]
+        self.scheduler.stepper = self.stepper
+        self.scheduler.cleaner = self.cleaner
+        self._loops: list[asyncio.Task[None]] = []
+        self._leading = False
+
+    async def open(self) -> None:
+        """Open the store, for reading and submitting."""
+        await self.store.open()
+
+    async def lead(self) -> None:
+        """Become a node: take over from dead ones, be ready for ticks."""
+        await self.lease.begin()
+        self._leading = True
+        await self.store.see_connectors(self.contexts.names(), self.clock.now_us())
+
+    def start(self) -> None:
+        """Start the loops of a node that leads: scheduler, watch, heartbeat."""
+        for loop in (self.scheduler.run, self.scheduler.watch, self.scheduler.beat):
+            self._spawn(loop.__name__, loop())
+
+    def watch_once(self) -> None:
+        """Start only the watch, if it is not: whoever waits sees other processes."""
+        if not self._loops:
+            self._spawn("watch", self.scheduler.watch())
+
+    async def context_of(self, execution: Execution) -> Context:
+        """Return an execution's connector and template.
+
+        Raises:
+            ConnectorNotFoundError: Nothing here runs its task type.
+        """
+        kind, version = execution.task_type, execution.task_version
+        context = await self.contexts.get(kind, version, execution.template_hash)
+        if context is None:
+            msg = f"Cannot find connector for task type: {kind} and version: {version}"
+            raise ConnectorNotFoundError(msg)
+        return context
+
+    async def record_job(self, execution: Execution, meta: object, now: int) -> None:
+        """Enter a job that a user found in the ledger, and wake its execution."""
+        context = await self.context_of(execution)
+        job = new_job(meta, execution.id, execution.attempt, context)
+        await self.store.record_for(execution, job, now)
+        await self.store.wake(execution.id, now)
+
+    def _spawn(self, name: str, loop: object) -> None:
+        task = asyncio.create_task(loop, name=f"orchestrator-{name}")  # type: ignore[arg-type]
+        task.add_done_callback(_report)
+        self._loops.append(task)
+
+    async def close(self) -> None:
+        """Stop the loops, let calls end, free this node's rows, close the store."""
+        # A loop that shuts down has cancelled the writer: it is needed once more.
+        self.store.writer.start()
+        await self._stop_loops()
+        await self.scheduler.drain(self.config.stop_timeout.total_seconds())
+        await self.calls.stop()
+        message = f"{self.store.path}: the engine was closed"
+        await self.waiters.close(StoreUnavailableError(message))
+        try:
+            if self._leading:
+                await self.lease.end()
+        except StoreUnavailableError as error:
+            logger.warning(
+                "this node's rows stay claimed until its lease ends: %s", error
+            )
+        finally:
+            self.lease.abandon()
+            await self.store.close()
+
+    async def crash(self) -> None:
+        """Stop as a killed process would: nothing more is written, rows stay claimed."""
+        await self._stop_loops()
+        await self.scheduler.drain(0)
+        await self.calls.stop()
+        await self.waiters.close(StoreUnavailableError("crashed"))
+        self.lease.abandon()
+        await self.store.close()
+
+    async def _stop_loops(self) -> None:
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+
+    async def _terminal_of(self, ids: Sequence[str]) -> list[str]:
+        return await self.store.terminal_of(ids)
+
+    async def _late(self, row: Claimed, job: NewJob) -> None:
+        await self.stepper.late(row, job)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("%s ended", task.get_name(), exc_info=task.exception())

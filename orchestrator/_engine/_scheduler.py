@@ -1,0 +1,211 @@
+"""The scheduler: claims due rows, steps them, sleeps until something is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._clock import seconds_to_us
+from orchestrator.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from orchestrator._clock import Clock
+    from orchestrator._config import Config
+    from orchestrator._engine._cleaner import Cleaner
+    from orchestrator._engine._contexts import Contexts
+    from orchestrator._engine._lease import Lease
+    from orchestrator._engine._stepper import Stepper
+    from orchestrator._faults import Faults
+    from orchestrator._storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickReport:
+    """What one tick did.
+
+    Attributes:
+        claimed: Rows taken; at most the configured batch.
+        cleanups: Jobs of the ledger taken for deletion.
+        full: Whether there may be more that is due already.
+    """
+
+    claimed: int
+    cleanups: int
+    full: bool
+
+
+class Scheduler:
+    """Runs ticks: by hand (`tick`), or for ever (`run`)."""
+
+    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+        self,
+        *,
+        store: Store,
+        contexts: Contexts,
+        lease: Lease,
+        clock: Clock,
+        config: Config,
+        faults: Faults,
+        changed: Callable[[], None],
+    ) -> None:
+        """Call *changed* when another process wrote to the database."""
+        self._store = store
+        self._contexts = contexts
+        self._lease = lease
+        self._clock = clock
+        self._config = config
+        self._reach = faults.reach
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sleeping_until = 0
+        self._debts_due = True
+        self.stepper: Stepper
+        self.cleaner: Cleaner
+        self.ticks = 0
+        self.probes = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Return the number of steps at work."""
+        return len(self._tasks)
+
+    def wake(self) -> None:
+        """Make `run` tick now."""
+        self._wake.set()
+
+    def released(self, due_at: int) -> None:
+        """Note that some row is due at *due_at*; wakes `run` if it sleeps longer."""
+        if due_at < self._sleeping_until:
+            self._wake.set()
+
+    async def tick(self, *, wait: bool = True) -> TickReport:
+        """Claim what is due and step it.
+
+        Bounded: at most ``batch_max`` rows. Order: by due time, then id.
+
+        Args:
+            wait: Step one row after the other and return when all are done, which
+                makes a run repeatable. False starts the steps and returns.
+        """
+        self.ticks += 1
+        room = self._config.in_flight_max - len(self._tasks)
+        limit = max(min(self._config.batch_max, room), 0)
+        now = self._clock.now_us()
+        self._reach("claim.before_commit")
+        rows = []
+        if limit:
+            rows = await self._store.claim(
+                node=self._lease.node,
+                limit=limit,
+                loaded=self._contexts.loaded(),
+                now=now,
+            )
+        self._reach("claim.after_commit")
+        for row in rows:
+            await self._start(self.stepper.step(row), wait=wait)
+        owed = []
+        if len(rows) < limit and (wait or self._debts_due):
+            self._debts_due = False
+            owed = await self.cleaner.claim(limit - len(rows), now)
+            for job in owed:
+                await self._start(self.cleaner.clean(job), wait=wait)
+            self._debts_due = len(owed) > 0
+        return TickReport(
+            claimed=len(rows), cleanups=len(owed), full=len(rows) + len(owed) >= limit
+        )
+
+    async def _start(self, step: Coroutine[Any, Any, None], *, wait: bool) -> None:
+        if wait:
+            await step
+            return
+        task = asyncio.create_task(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        if len(self._tasks) >= self._config.in_flight_max:
+            self._room.clear()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._room.set()
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a step ended badly", exc_info=task.exception())
+
+    async def run(self) -> None:
+        """Tick, then sleep until the next due row, a wake-up, or the idle limit."""
+        while True:
+            await self._room.wait()
+            self._wake.clear()
+            # From here on whoever releases a row earlier than this wakes us.
+            self._sleeping_until = self._clock.now_us()
+            try:
+                report = await self.tick(wait=False)
+                if report.full:
+                    await self._clock.sleep(0)
+                    continue
+                seconds = await self._until_due()
+            except StoreError as error:
+                logger.warning("tick failed, trying again: %s", error)
+                seconds = 1.0
+            if seconds > 0:
+                await self._clock.wait(self._wake, seconds)
+
+    async def _until_due(self) -> float:
+        now = self._clock.now_us()
+        idle = seconds_to_us(self._config.idle.total_seconds())
+        # Set before the question is asked: what is released meanwhile wakes us.
+        self._sleeping_until = now + idle
+        due = await self._store.next_due(self._contexts.loaded())
+        if due is None:
+            return idle / 1e6
+        self._debts_due = due <= now
+        self._sleeping_until = min(due, now + idle)
+        return max(self._sleeping_until - now, 0) / 1e6
+
+    async def watch(self) -> None:
+        """Ask the database, while nothing else happens, what other processes wrote."""
+        seconds = self._config.watch.total_seconds()
+        seen: int | None = None
+        while True:
+            try:
+                version = await self._store.data_version()
+            except StoreError as error:
+                logger.debug("database is away: %s", error)
+                version = None
+            self.probes += 1
+            if seen is not None and version != seen:
+                self._wake.set()
+                self._changed()
+            seen = version
+            await self._clock.sleep(seconds)
+
+    async def beat(self) -> None:
+        """Renew the lease, again and again."""
+        while True:
+            await self._clock.sleep(self._config.heartbeat.total_seconds())
+            try:
+                await self._lease.renew()
+            except StoreError as error:
+                logger.warning("heartbeat failed, trying again: %s", error)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the steps at work end, at most *seconds*; then cancel them."""
+        if not self._tasks:
+            return
+        tasks = set(self._tasks)
+        gone = asyncio.ensure_future(asyncio.wait(tasks))
+        try:
+            async with self._clock.limit(seconds):
+                await asyncio.shield(gone)
+        except TimeoutError:
+            for task in tasks:
+                task.cancel()
+            await gone

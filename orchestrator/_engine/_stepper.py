@@ -1,0 +1,193 @@
+"""One step: observe, decide, commit, and again until the claim is released."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from orchestrator._clock import duration_to_us
+from orchestrator._engine._text import clean
+from orchestrator._machine import decide
+from orchestrator._phase import TERMINAL, Phase
+from orchestrator._policies import Policies
+from orchestrator._records import (
+    Call,
+    Change,
+    Claimed,
+    Created,
+    Due,
+    Found,
+    NewJob,
+    Poisoned,
+    Recorded,
+    Unloaded,
+)
+from orchestrator.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from orchestrator._clock import Clock
+    from orchestrator._engine._calls import Calls
+    from orchestrator._engine._contexts import Context, Contexts
+    from orchestrator._engine._lease import Lease
+    from orchestrator._faults import Faults
+    from orchestrator._records import Observation
+    from orchestrator._storage import Store
+
+logger = logging.getLogger(__name__)
+
+_NO_POLICIES = Policies()
+_CLAIMED_FIELDS = frozenset(Claimed._fields)
+_POINTS = {
+    Phase.CREATING: "intent",
+    Phase.RUNNING: "created",
+    Phase.ABORTING: "abort",
+}
+
+
+class Stepper:
+    """Advances claimed rows, one step each."""
+
+    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+        self,
+        *,
+        store: Store,
+        contexts: Contexts,
+        calls: Calls,
+        lease: Lease,
+        clock: Clock,
+        rng: Random,
+        faults: Faults,
+        released: Callable[[int], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        """Tell *released* when a row is due next, *ended* which row is terminal."""
+        self._store = store
+        self._contexts = contexts
+        self._calls = calls
+        self._lease = lease
+        self._clock = clock
+        self._rng = rng
+        self._reach = faults.reach
+        self._released = released
+        self._ended = ended
+
+    async def step(self, row: Claimed) -> None:
+        """Advance *row*; whatever breaks holds this row and no other."""
+        node = self._lease.node
+        try:
+            await self._advance(row, node, Due())
+        except StoreUnavailableError:
+            logger.debug("step of %s ended: the store is closed", row.id)
+        except Exception as error:
+            logger.exception("step of %s broke: the row is held", row.id)
+            await self._poison(row, node, error)
+
+    async def _advance(self, row: Claimed, node: str, observation: Observation) -> None:
+        context = self._contexts.cached(
+            row.task_type, row.task_version, row.template_hash
+        ) or await self._contexts.get(
+            row.task_type, row.task_version, row.template_hash
+        )
+        policies = _NO_POLICIES if context is None else context.policies
+        if context is None:
+            observation = Unloaded()
+        while True:
+            now = self._clock.now_us()
+            change = decide(row, observation, now, policies, self._rng)
+            if change.writes:
+                after = await self._commit(row, change, node, now)
+                if after is None:
+                    again = await self._store.read_again(row, node)
+                    if again is None or again.version == row.version:
+                        await self._refused(row, observation)
+                        return
+                    row = again
+                    continue
+                row = after
+            if change.then is None or context is None:
+                return
+            if change.then in (Call.CREATE, Call.DELETE) and not self._lease.trusted():
+                logger.warning("lease of this node is in doubt: %s waits", row.id)
+                return
+            observation = await self._observe(change.then, row, context)
+
+    async def _observe(self, call: Call, row: Claimed, context: Context) -> Observation:
+        if call is not Call.LOOKUP:
+            return await self._calls.make(call, row, context)
+        self._reach("lookup.before_read")
+        entry = await self._store.adoptable(row.id, row.attempt)
+        self._reach("lookup.after_read")
+        job = None
+        if entry is not None:
+            job = NewJob(entry.meta, entry.meta_version, entry.job_key)
+        return Recorded(job, in_flight=self._calls.in_flight(row))
+
+    async def _commit(
+        self, row: Claimed, change: Change, node: str, now: int
+    ) -> Claimed | None:
+        """Write *change*; return the row after it, None if a guard refused it."""
+        point = _point(change)
+        self._reach(f"{point}.before_commit")
+        if not await self._store.apply(row, change, node=node, now=now):
+            return None
+        self._reach(f"{point}.after_commit")
+        if change.phase in TERMINAL:
+            self._ended(row.id)
+        elif change.then is None and change.due_at is not None:
+            self._released(change.due_at)
+        return row if change.then is None else after(row, change)
+
+    async def _refused(self, row: Claimed, observation: Observation) -> None:
+        """Give up a row that another node holds; what was learnt is recorded."""
+        logger.info("lease of %s was lost: another node decides", row.id)
+        job = observation.job if isinstance(observation, (Created, Found)) else None
+        if job is not None:
+            await self._store.record(row, row.attempt, job, self._clock.now_us())
+
+    async def late(self, row: Claimed, job: NewJob) -> None:
+        """Enter the late answer of a detached create, and wake its row."""
+        now = self._clock.now_us()
+        logger.info("late answer of create for %s", row.id)
+        await self._store.record(row, row.attempt, job, now)
+        await self._store.wake(row.id, now)
+        self._released(now)
+
+    async def _poison(self, row: Claimed, node: str, error: Exception) -> None:
+        now = self._clock.now_us()
+        what = clean(f"{type(error).__name__}: {error}")
+        try:
+            current = await self._store.read_again(row, node)
+            if current is None:
+                return
+            change = decide(current, Poisoned(what), now, _NO_POLICIES, self._rng)
+            await self._store.apply(current, change, node=node, now=now)
+        except Exception:
+            logger.exception(
+                "row %s cannot even be held: only its timer is set", row.id
+            )
+            due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
+            change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
+            await self._store.apply(row, change, node=node, now=now)
+
+
+def _point(change: Change) -> str:
+    if change.phase in TERMINAL:
+        return "end"
+    if change.cause is None:
+        return "poll"
+    return _POINTS.get(change.phase, "recover")
+
+
+def after(row: Claimed, change: Change) -> Claimed:
+    """Return *row* as it stands after *change* was committed."""
+    values = {k: v for k, v in change.sets.items() if k in _CLAIMED_FIELDS}
+    if change.timer is not None:
+        values["timer"] = change.timer
+    if change.cause is not None:
+        values["version"] = row.version + 1
+        values["phase"] = str(change.phase)
+        values["attempt"] = change.attempt
+    return row._replace(**values)

@@ -1,0 +1,65 @@
+"""Lines of a job's logs, in both shapes that Flyte's ``get_logs`` may have."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._connector import implements
+from orchestrator._engine import clean
+from orchestrator._registry import accepted
+from orchestrator._secrets import resolve
+from orchestrator.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flyteidl2.connector.connector_pb2 import GetTaskLogsResponse
+
+    from orchestrator._engine._contexts import Context
+    from orchestrator._records import Execution
+    from orchestrator._secrets import Redactor
+
+_PAGES_MAX = 10_000
+
+
+def text(words: str) -> str:
+    """Return a user's words, harmless for rows and terminals."""
+    return clean(words)
+
+
+async def lines(
+    execution: Execution, context: Context, redactor: Redactor
+) -> AsyncIterator[str]:
+    """Yield every line of every page, secrets redacted, without control sequences."""
+    connector = context.connector
+    if execution.resource_meta is None:
+        raise InvalidInputError("execution_id", f"{execution.id} has no job yet")
+    if not implements(connector, "get_logs"):
+        problem = f"{type(connector).__qualname__} has no get_logs"
+        raise InvalidInputError("execution_id", problem)
+    meta = connector.metadata_type.decode(execution.resource_meta)
+    secrets = resolve(context.references)
+    redactor.register(secrets)
+    token = ""
+    for _ in range(_PAGES_MAX):
+        following = ""
+        kwargs = {**secrets, "resource_meta": meta, "token": token}
+        answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
+        async for page in _pages(answer):
+            following = page.header.token or following
+            for line in page.body.lines:
+                yield clean(redactor.redact(line.message))
+            for line in page.body.results:
+                yield clean(redactor.redact(line))
+        if not following or following == token:
+            return
+        token = following
+
+
+async def _pages(answer: Any) -> AsyncIterator[GetTaskLogsResponse]:
+    if inspect.isasyncgen(answer):
+        async for page in answer:
+            yield page
+    else:
+        yield await answer
