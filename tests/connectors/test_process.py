@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flyteidl2.core.execution_pb2 import TaskExecution
 
+from orchestrator._clock import SystemClock
 from orchestrator._registry import check_connector_class
 from orchestrator.connectors.process import ProcessConnector, ProcessMeta
 from orchestrator.errors import ConfigurationError, ResourceGoneError, TransientError
@@ -230,6 +231,46 @@ async def test_many_creations_at_once_of_one_token_start_one_command(
     assert len({meta.token for meta in made}) == 1
     await until_ended(connector, made[0])
     assert count.read_text() == "ran\n"
+
+
+async def test_a_creation_waits_for_another_one_of_its_token(
+    connector: ProcessConnector,
+) -> None:
+    """Until that one is through, or gave up as here."""
+    folder_of(connector).mkdir(parents=True, mode=0o700)
+    connector.root.chmod(0o700)
+    with (folder_of(connector) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        naps: list[float] = []
+
+        class NapClock(SystemClock):
+            async def sleep(self, seconds: float) -> None:
+                naps.append(seconds)
+                if len(naps) == 3:
+                    fcntl.flock(lock, fcntl.LOCK_UN)
+
+        connector._clock = NapClock()
+        meta = await create(connector, template(["true"]))
+    assert len(naps) == 3
+    assert (await until_ended(connector, meta)).phase == TaskExecution.SUCCEEDED
+
+
+async def test_a_creation_that_waits_too_long_does_not_claim_to_know(
+    connector: ProcessConnector,
+) -> None:
+    """A TimeoutError is "unknown": the other creator may succeed yet."""
+    folder_of(connector).mkdir(parents=True, mode=0o700)
+    connector.root.chmod(0o700)
+    with (folder_of(connector) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        class NoClock(SystemClock):
+            async def sleep(self, seconds: float) -> None:
+                """Let no time pass."""
+
+        connector._clock = NoClock()
+        with pytest.raises(TimeoutError, match="stays locked"):
+            await create(connector, template(["true"]))
 
 
 async def test_a_token_that_was_never_created_is_not_found(

@@ -21,7 +21,8 @@ must not choose the program. With ``shell=True`` the command is one string for
 ``stdout_bytes`` long, as UTF-8 with U+FFFD for what is none). A task that declares
 ``outputs={"rows": int}`` writes one JSON object with these keys to the file that
 ``$ORCHESTRATOR_OUTPUTS`` names; ``exit_code``, ``stdout`` and ``stderr`` may be
-declared beside them and are filled in.
+declared beside them and are filled in. JSON has no bytes, dates and durations, so they
+are refused as outputs.
 
 **Secrets** become environment variables of the command, named by their keyword. They
 are never part of a command line and never written to the job folder by us; what the
@@ -73,7 +74,10 @@ A service manager that kills everything in the orchestrator's control group (sys
 So ``create`` is idempotent (class I) for as long as the folder stays: ``retention``.
 """
 
+from __future__ import annotations
+
 from orchestrator.connectors.process._connector import ProcessConnector
 from orchestrator.connectors.process._meta import ProcessMeta
+from orchestrator.connectors.process._task import ProcessTask
 
-__all__ = ["ProcessConnector", "ProcessMeta"]
+__all__ = ["ProcessConnector", "ProcessMeta", "ProcessTask"]

@@ -7,7 +7,8 @@ template of other origin may:
 ``command``      list of arguments, or with ``shell`` one string
 ``shell``        run the string by ``/bin/sh -c``; default False
 ``cwd``          folder to run in; relative to, and by default, the orchestrator's
-``env``          variables, added to the inherited ones
+``env``          variables, added to the inherited ones and to those that the
+                 template's container names (``env_vars`` of a task)
 ``inherit_env``  start from the orchestrator's environment; default True
 ``grace_s``      seconds between TERM and KILL; default 10
 ``stdout_bytes`` so much of the end of stdout is the output ``stdout``; default 65536
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 
 TEMPLATE = re.compile(r"\{\{\s*\.inputs\.(\w+)\s*\}\}")
 OUTPUTS_VARIABLE = "ORCHESTRATOR_OUTPUTS"
-TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"  # noqa: S105 - the name of a job, no secret
+TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"  # noqa: S105 - the name of a job
 INPUT_PREFIX = "INPUT_"
 GRACE_S = 10.0
 STDOUT_BYTES = 64 * 1024
 STDOUT_BYTES_MAX = 8 * 1024 * 1024
 GRACE_S_MAX = 24 * 3600.0
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,8 @@ class CommandConfig:
         """
         custom = json_format.MessageToDict(template.custom)
         known = {k: custom[k] for k in cls.__dataclass_fields__ if k in custom}
+        container = {pair.key: pair.value for pair in template.container.env}
+        known["env"] = container | known.get("env", {})
         if "stdout_bytes" in known:  # protobuf's JSON knows floats only
             known["stdout_bytes"] = int(known["stdout_bytes"])
         try:
@@ -207,7 +210,7 @@ def _check_text(value: Any, what: str) -> str:
 
 def _check_variable(name: str, value: Any, what: str) -> None:
     """Refuse what is no environment variable."""
-    if not _VARIABLE.fullmatch(name):
+    if not VARIABLE.fullmatch(name):
         raise ValueError(f"{what}: {name!r} is no name of an environment variable")
     _check_text(value, what)
 

@@ -16,6 +16,7 @@ from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector
 from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._ids import TOKEN
+from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors.process import _command, _logs, _supervisor
 from orchestrator.connectors.process._folder import META, OUTPUTS, JobFolder
 from orchestrator.connectors.process._launch import launch
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = Path(".orchestrator/jobs")
 RETENTION = timedelta(days=30)
-TOKEN_LABEL = "orchestrator-token"  # noqa: S105 - a label's name
 _LOCK_TRIES = 500
 _LOCK_PAUSE_S = 0.02
 _TRASH = ".pruned-"

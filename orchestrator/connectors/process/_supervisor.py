@@ -331,7 +331,6 @@ def main(argv: list[str]) -> None:
     folder, lock, reply = (int(number) for number in argv[2:5])
     if os.fork():
         os._exit(0)  # the creator waits for this one, and so gets no zombie
-    os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for fd in (folder, lock, reply):
         os.set_inheritable(fd, False)  # noqa: FBT003 - the function's only form
