@@ -19,6 +19,8 @@ from flyteidl2.core.execution_pb2 import TaskExecution
 from orchestrator._clock import SystemClock
 from orchestrator._registry import check_connector_class
 from orchestrator.connectors.process import ProcessConnector, ProcessMeta
+from orchestrator.connectors.process._folder import JobFolder
+from orchestrator.connectors.process._view import look
 from orchestrator.errors import ConfigurationError, ResourceGoneError, TransientError
 from tests.connectors.process_kit import (
     TOKEN,
@@ -316,6 +318,20 @@ async def test_half_written_records_are_tolerated(
         (folder_of(connector) / "status").write_text(text)
         with pytest.raises(ResourceGoneError, match="outcome is lost"):
             await connector.get(meta)
+
+
+def test_a_status_that_is_written_while_one_looks_is_seen(tmp_path: Path) -> None:
+    """The lock is asked first, so a supervisor seen dead left nothing unread."""
+    (tmp_path / "started").write_text('{"pid": 0}')
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    class EndsWhenAsked(JobFolder):
+        def supervised(self) -> bool:
+            (tmp_path / "status").write_text('{"code": 0, "aborted": false}')
+            return False
+
+    with EndsWhenAsked(TOKEN, fd) as folder:
+        assert look(folder).status is not None
 
 
 async def test_a_job_folder_is_for_its_owner_alone(

@@ -370,7 +370,7 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
         if folder is None:
             return False
         with folder:
-            if folder.changed_us() >= before_us or folder.supervised():
+            if folder.changed_us() >= before_us:
                 return False
             # A creator that was asleep since then finds its token spent.
             return folder.forbid_start() or look(folder).ended
