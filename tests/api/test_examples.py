@@ -1,0 +1,108 @@
+"""Every example runs, in a folder of its own, and shows what it promises to show."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.project import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TIMEOUT_S = 18.0
+
+
+def run(folder: Path, name: str, *arguments: str, **environ: str) -> str:
+    """Run an example as a user would, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def phases(database: Path) -> list[tuple[str, str]]:
+    """Return name and phase of every execution, oldest first."""
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT name, phase FROM executions_v1 ORDER BY id"
+        return connection.execute(query).fetchall()
+
+
+def test_the_first_example_shows_progress_history_and_earlier_runs(
+    tmp_path: Path,
+) -> None:
+    """A second run on the same database finds the executions of the first."""
+    quick = ("--seconds", "0.2", "--pause", "0.01")
+    first = run(tmp_path, "01_batch_job.py", *quick)
+    assert "step 6 of 6" in first
+    assert "output-from-" in first
+    assert "CREATE_INTENT" in first
+    assert "REMOTE_SUCCEEDED" in first
+    assert "none yet" in first
+    second = run(tmp_path, "01_batch_job.py", *quick)
+    assert "none yet" not in second
+    known = phases(tmp_path / "orchestrator.db")
+    assert known == [("test_task", "SUCCEEDED"), ("count_steps", "SUCCEEDED")] * 2
+    with closing(sqlite3.connect(tmp_path / "orchestrator.db")) as connection:
+        query = "SELECT id FROM executions_v1 ORDER BY id LIMIT 2"
+        ids = [row[0] for row in connection.execute(query)]
+    assert all(execution_id in second for execution_id in ids)
+
+
+def test_the_first_example_takes_its_database_from_the_environment(
+    tmp_path: Path,
+) -> None:
+    """A URL does as well as a path."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'other.db'}"
+    options = ("--seconds", "0.1", "--pause", "0.01")
+    run(tmp_path, "01_batch_job.py", *options, ORCHESTRATOR_DATABASE=url)
+    assert len(phases(tmp_path / "other.db")) == 2
+    assert not (tmp_path / "orchestrator.db").exists()
+
+
+def test_the_own_connector_pays_once_both_ways(tmp_path: Path) -> None:
+    """A create that was cut off is replayed, or its job is found."""
+    said = run(tmp_path, "02_own_connector.py")
+    assert said.count("CREATE_UNKNOWN CREATE_ERROR") == 2
+    assert "REPLAYED" in said
+    assert "ADOPTED" in said
+    assert said.count("the service has 1 job") == 2
+
+
+def test_a_secret_is_used_and_found_nowhere(tmp_path: Path) -> None:
+    """Neither in the message that quoted it, nor in the database."""
+    said = run(tmp_path, "03_secrets.py")
+    assert "key of 28 characters" in said
+    assert "Bearer *** was accepted" in said
+    assert "holds the value: False" in said
+
+
+def test_a_killed_orchestrator_is_resumed_and_the_command_ran_once(
+    tmp_path: Path,
+) -> None:
+    """The child dies of SIGKILL while its command runs."""
+    said = run(tmp_path, "04_crash_and_resume.py", "--seconds", "1")
+    assert "was there before: True" in said
+    assert "result: invoice sent" in said
+    assert "invoices sent: 1" in said
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_has_a_test(path: Path) -> None:
+    """An example that nobody runs is wrong soon."""
+    assert f'"{path.name}"' in (ROOT / "tests/api/test_examples.py").read_text()
