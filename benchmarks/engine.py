@@ -62,7 +62,7 @@ async def _measure(executions: int, polls: int, path: Path) -> Measurement:
 
 def _live(path: Path) -> int:
     """Return how many executions have not ended, as another process sees it."""
-    return _scalar(path, "SELECT count(*) FROM execution WHERE due_at IS NOT NULL")
+    return _scalar(path, "SELECT count(*) FROM timer")
 
 
 def _check(path: Path, executions: int) -> None:

@@ -134,8 +134,8 @@ class Config:
             are recovered at the next start.
     """
 
-    batch_max: int = 1000
-    in_flight_max: int = 4000
+    batch_max: int = 250
+    in_flight_max: int = 1000
     lease: timedelta = timedelta(seconds=60)
     heartbeat: timedelta = timedelta(seconds=15)
     idle: timedelta = timedelta(seconds=60)

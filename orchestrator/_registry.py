@@ -51,6 +51,8 @@ class Registry:
         """Start empty."""
         self._registry: dict[ConnectorRegistryKey, AsyncConnector[Any]] = {}
         self._metadata: dict[str, ConnectorProto] = {}
+        self.generation = 0
+        """Grows with every registration: whoever keeps a connector compares it."""
 
     def register(self, connector: AsyncConnector[Any], override: bool = False) -> None:  # noqa: FBT001, FBT002 - Flyte's signature
         """Check *connector* and make it known.
@@ -79,6 +81,7 @@ class Registry:
         if known is not None:
             self._forget_category(category)
         self._registry[key] = connector
+        self.generation += 1
         metadata = self._metadata.setdefault(
             connector.name, ConnectorProto(name=connector.name)
         )

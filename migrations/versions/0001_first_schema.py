@@ -181,15 +181,12 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
-        "execution_phase",
+        "execution_failed",
         "execution",
-        ["phase", "id"],
+        ["id"],
         unique=False,
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    )
-    op.create_index(
-        "execution_submitted_at", "execution", ["submitted_at", "id"], unique=False
+        sqlite_where=sa.text("error_code IS NOT NULL"),
+        postgresql_where=sa.text("error_code IS NOT NULL"),
     )
     op.create_table(
         "external_job",

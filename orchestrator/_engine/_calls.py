@@ -32,7 +32,7 @@ from orchestrator._records import (
 )
 from orchestrator._registry import accepted
 from orchestrator._secrets import resolve
-from orchestrator._tasks import execution_metadata, links_to_json
+from orchestrator._tasks import attempt_metadata, links_to_json
 from orchestrator.errors import (
     AuthError,
     OutputMismatchError,
@@ -62,6 +62,9 @@ _STEERING: tuple[tuple[type[Exception], Failure], ...] = (
     (ResourceGoneError, Failure.GONE),
     (PermanentError, Failure.PERMANENT),
 )
+
+
+_PHASES = {number: RemotePhase(name) for number, name in PHASE_NAMES.items()}
 
 
 class MetaUnreadableError(Exception):
@@ -167,7 +170,7 @@ class Calls:
         return dict(values)
 
     def _got(self, resource: Resource, context: Context, row: Any) -> Got:
-        phase = RemotePhase(PHASE_NAMES.get(resource.phase, "UNDEFINED"))
+        phase = _PHASES.get(resource.phase, RemotePhase.UNDEFINED)
         outputs = outputs_json = problem = None
         if phase is RemotePhase.SUCCEEDED:
             try:
@@ -214,8 +217,8 @@ class Calls:
             "task_template": context.template,
             "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
             "inputs": inputs,
-            "task_execution_metadata": execution_metadata(
-                context.template,
+            "task_execution_metadata": attempt_metadata(
+                context.metadata,
                 execution_id=row.id,
                 attempt=row.attempt,
                 token=token,

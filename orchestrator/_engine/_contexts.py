@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from orchestrator._connector import implements
 from orchestrator._policies import Policies, TaskLimits
 from orchestrator._secrets import secret_references
 from orchestrator._tasks import (
+    execution_metadata,
     max_inline_io_bytes_of,
     retries_of,
     template_from_bytes,
@@ -23,6 +25,7 @@ from orchestrator.errors import ConnectorNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
     from orchestrator._connector import AsyncConnector
@@ -42,6 +45,8 @@ class Context:
     policies: Policies
     references: Mapping[str, str]
     output_bytes_max: int
+    metadata: TaskExecutionMetadata
+    """What is the same for every execution of the template."""
 
 
 def limits_of(template: TaskTemplate) -> TaskLimits:
@@ -96,7 +101,9 @@ class Contexts:
         """Look connectors up in *registry*, templates with *read_template*."""
         self._registry = registry
         self._read_template = read_template
+        self._generation = registry.generation
         self._cache: dict[tuple[str, str, int], Context] = {}
+        self._reading: dict[tuple[str, str, int], asyncio.Future[Context]] = {}
 
     def loaded(self) -> list[tuple[str, int]]:
         """Return the task types and versions that this node can run."""
@@ -107,15 +114,11 @@ class Contexts:
         return [(c.task_type_name, c.task_type_version, c.name) for c in self._registry]
 
     def cached(self, task_type: str, version: int, digest: str) -> Context | None:
-        """Return the context if it is known and its connector is still the one."""
-        found = self._cache.get((digest, task_type, version))
-        if found is None:
-            return None
-        try:
-            current = self._registry.get_connector(task_type, version)
-        except ConnectorNotFoundError:
-            return None
-        return found if found.connector is current else None
+        """Return the context if it is known; none survives a new registration."""
+        if self._registry.generation != self._generation:
+            self._generation = self._registry.generation
+            self._cache.clear()
+        return self._cache.get((digest, task_type, version))
 
     async def get(self, task_type: str, version: int, digest: str) -> Context | None:
         """Return the context, None if this node has no such connector.
@@ -131,6 +134,16 @@ class Contexts:
             connector = self._registry.get_connector(task_type, version)
         except ConnectorNotFoundError:
             return None
+        key = (digest, task_type, version)
+        # A batch claims many rows of one template: it is read once for all of them.
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(self._read(connector, digest))
+            self._reading[key] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(reading)
+
+    async def _read(self, connector: AsyncConnector[Any], digest: str) -> Context:
         proto = await self._read_template(digest)
         if proto is None:
             msg = f"template {digest} is missing"
@@ -151,6 +164,7 @@ class Contexts:
             output_bytes_max=min(
                 policies.policy.output_bytes_max, max_inline_io_bytes_of(template)
             ),
+            metadata=execution_metadata(template),
         )
         if len(self._cache) >= _CACHED_MAX:
             self._cache.clear()

@@ -111,22 +111,25 @@ class Scheduler:
             )
         self._reach("claim.after_commit")
         for row in rows:
-            await self._start(self.stepper.step(row), wait=wait)
+            if wait:
+                await self.stepper.step(row)
+            else:
+                self._start(self.stepper.step(row))
         owed = []
         if len(rows) < limit and (wait or self._debts_due):
             self._debts_due = False
             owed = await self.cleaner.claim(limit - len(rows), now)
             for job in owed:
-                await self._start(self.cleaner.clean(job), wait=wait)
+                if wait:
+                    await self.cleaner.clean(job)
+                else:
+                    self._start(self.cleaner.clean(job))
             self._debts_due = len(owed) > 0
         return TickReport(
             claimed=len(rows), cleanups=len(owed), full=len(rows) + len(owed) >= limit
         )
 
-    async def _start(self, step: Coroutine[Any, Any, None], *, wait: bool) -> None:
-        if wait:
-            await step
-            return
+    def _start(self, step: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(step)
         self._tasks.add(task)
         task.add_done_callback(self._done)

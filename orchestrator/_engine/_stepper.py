@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_POLICIES = Policies()
+_MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 _CLAIMED_FIELDS = frozenset(Claimed._fields)
 _POINTS = {
     Phase.CREATING: "intent",
@@ -131,14 +132,21 @@ class Stepper:
         """Write *change*; return the row after it, None if a guard refused it."""
         point = _point(change)
         self._reach(f"{point}.before_commit")
-        if not await self._store.apply(row, change, node=node, now=now):
+        item, flushed = self._store.apply(row, change, node=node, now=now)
+        await flushed
+        if item.error is not None:
+            raise item.error
+        if not item.result:
             return None
         self._reach(f"{point}.after_commit")
         if change.phase in TERMINAL:
             self._ended(row.id)
-        elif change.then is None and change.due_at is not None:
+            return row
+        moved = after(row, change)
+        if change.then is None and change.due_at is not None:
+            self._store.known.leave(moved)
             self._released(change.due_at)
-        return row if change.then is None else after(row, change)
+        return moved
 
     async def _refused(self, row: Claimed, observation: Observation) -> None:
         """Give up a row that another node holds; what was learnt is recorded."""
@@ -163,14 +171,14 @@ class Stepper:
             if current is None:
                 return
             change = decide(current, Poisoned(what), now, _NO_POLICIES, self._rng)
-            await self._store.apply(current, change, node=node, now=now)
+            await self._commit(current, change, node, now)
         except Exception:
             logger.exception(
                 "row %s cannot even be held: only its timer is set", row.id
             )
             due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
             change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
-            await self._store.apply(row, change, node=node, now=now)
+            await self._commit(row, change, node, now)
 
 
 def _point(change: Change) -> str:
@@ -184,6 +192,8 @@ def _point(change: Change) -> str:
 def after(row: Claimed, change: Change) -> Claimed:
     """Return *row* as it stands after *change* was committed."""
     values = {k: v for k, v in change.sets.items() if k in _CLAIMED_FIELDS}
+    if change.phase not in _MAY_CREATE:
+        values["inputs"] = values["labels"] = None
     if change.timer is not None:
         values["timer"] = change.timer
     if change.cause is not None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from orchestrator._policies import Policies
     from orchestrator._records import Call, CallFailed, Claimed, NewJob
 
+_PHASES = {str(phase): phase for phase in Phase}
+
 _POLLING_SLACK_US = 60_000_000
 """A poll later than planned by more than this means that no engine was polling."""
 
@@ -53,7 +55,7 @@ class Case(NamedTuple):
     @property
     def phase(self) -> Phase:
         """Return the row's phase."""
-        return Phase(self.row.phase)
+        return _PHASES[self.row.phase]
 
     # What presses
 

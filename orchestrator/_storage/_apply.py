@@ -273,7 +273,7 @@ def _timer_text(size: int, *, release: bool) -> str:
     freed = (
         # A wish that came meanwhile is kept: the row is due at once.
         "due_at = CASE WHEN timer.woken > 0 THEN min(j.due_, j.now_) ELSE j.due_ END,"
-        " node = NULL, woken = 0, "
+        " node = NULL, "
         if release
         else ""
     )

@@ -32,20 +32,25 @@ def _expression(column: str) -> str:
 
 
 _WIDE = tuple(field for field in Claimed._fields if field != "timer")
+_NARROW = ("execution_id", "epoch", "due_at", "woken", *Timer._fields)
 _COLUMNS = ", ".join(
     [_expression(c) for c in _WIDE] + [f"t.{c}" for c in Timer._fields]
 )
 _BLOB_AT = tuple(_WIDE.index(c) for c in _BLOBS)
 _EPOCH_AT = _WIDE.index("epoch")
-_DUE_AT = _WIDE.index("due_at")
+_KNOWN_MAX = 20_000
 
 _SELECT = (
-    f"SELECT json_group_array(json_array({_COLUMNS})) FROM ("
+    f"SELECT json_group_array(json_array({', '.join(_NARROW)})) FROM ("
     "SELECT * FROM timer WHERE node IS NULL AND due_at <= ? AND"
     " (due_at <= ? OR task_type || ' ' || task_version IN"
     " (SELECT value FROM json_each(?)))"
-    " ORDER BY due_at, execution_id LIMIT ?) t"
-    " JOIN execution e ON e.id = t.execution_id"
+    " ORDER BY due_at, execution_id LIMIT ?)"
+)
+_SELECT_WIDE = (
+    f"SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?) k"
+    " JOIN timer t ON t.execution_id = k.value"
+    " JOIN execution e ON e.id = k.value"
 )
 _TAKE = (
     "UPDATE timer SET node = ?, epoch = epoch + 1, woken = 0"
@@ -69,6 +74,32 @@ def parse(values: list[Any], epochs: int = 0) -> Claimed:
     return Claimed(*wide, Timer(*narrow))
 
 
+class Known:
+    """Rows as this node last left them, so that most claims read only the timer.
+
+    A row is still as it was left if its epoch is (nobody claimed it since) and no
+    wish has woken it: a wish always does.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._rows: dict[str, Claimed] = {}
+
+    def leave(self, row: Claimed) -> None:
+        """Remember *row* as released; of too many none is added."""
+        if len(self._rows) < _KNOWN_MAX:
+            self._rows[row.id] = row
+
+    def take(self, execution_id: str, epoch: int, woken: int) -> Claimed | None:
+        """Return and forget the row if it surely is as it was left."""
+        row = self._rows.pop(execution_id, None)
+        return row if row is not None and row.epoch == epoch and not woken else None
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._rows.clear()
+
+
 class Claim(Item):
     """Take up to *limit* due rows; the result is a list of `Claimed`, by due time.
 
@@ -76,7 +107,7 @@ class Claim(Item):
     *unloaded_before*.
     """
 
-    __slots__ = ("limit", "loaded", "node", "now", "unloaded_before")
+    __slots__ = ("known", "limit", "loaded", "node", "now", "unloaded_before")
     order = 5
 
     def __init__(  # noqa: PLR0913 - a claim's terms
@@ -87,6 +118,7 @@ class Claim(Item):
         limit: int,
         loaded: Sequence[tuple[str, int]],
         unloaded_before: int,
+        known: Known,
     ) -> None:
         """Claim for *node* what is due at *now*."""
         super().__init__()
@@ -95,6 +127,7 @@ class Claim(Item):
         self.limit = limit
         self.loaded = json.dumps([f"{name} {version}" for name, version in loaded])
         self.unloaded_before = unloaded_before
+        self.known = known
 
     @classmethod
     async def write(cls, tx: Tx, items: Sequence[Claim]) -> None:
@@ -103,14 +136,34 @@ class Claim(Item):
             rows = await tx.json(
                 _SELECT, (item.now, item.unloaded_before, item.loaded, item.limit)
             )
+            item.result = await cls._read(tx, item, rows) if rows else []
             if rows:
-                ids = json.dumps([row[0] for row in rows])
-                taken = await tx.run(_TAKE, (item.node, ids))
+                taken = await tx.run(
+                    _TAKE, (item.node, json.dumps([row[0] for row in rows]))
+                )
                 if taken != len(rows):  # impossible under BEGIN IMMEDIATE
                     msg = f"claimed {taken} of {len(rows)} rows"
                     raise AssertionError(msg)
-            rows.sort(key=lambda row: (row[_DUE_AT], row[0]))
-            item.result = [parse(row, epochs=1) for row in rows]
+
+    @staticmethod
+    async def _read(tx: Tx, item: Claim, rows: list[list[Any]]) -> list[Claimed]:
+        """Return the claimed rows in order: from memory, or whole from the table."""
+        found: dict[str, Claimed] = {}
+        unknown = []
+        for execution_id, epoch, due_at, woken, *timer in rows:
+            known = item.known.take(execution_id, epoch, woken)
+            if known is None:
+                unknown.append(execution_id)
+            else:
+                found[execution_id] = known._replace(
+                    epoch=epoch + 1, due_at=due_at, timer=Timer(*timer)
+                )
+        if unknown:
+            for wide in await tx.json(_SELECT_WIDE, (json.dumps(unknown),)):
+                found[wide[0]] = parse(wide, epochs=1)
+        # An index entry whose row is missing would be corruption: it is left out.
+        order = [row[0] for row in rows]
+        return [found[i] for i in order if i in found]
 
     async def landed(self, tx: Tx) -> bool:
         """Give back what a lost commit may have taken, then claim anew."""

@@ -125,13 +125,12 @@ execution = Table(
     CheckConstraint("creates >= 0", name="creates"),
     CheckConstraint("meta IS NULL OR meta_version IS NOT NULL", name="meta_version"),
 )
-Index("execution_submitted_at", execution.c.submitted_at, execution.c.id)
+# What failed is looked for; what lives is found through its timer.
 Index(
-    "execution_phase",
-    execution.c.phase,
+    "execution_failed",
     execution.c.id,
-    sqlite_where=text("finished_at IS NULL"),
-    postgresql_where=text("finished_at IS NULL"),
+    sqlite_where=text("error_code IS NOT NULL"),
+    postgresql_where=text("error_code IS NOT NULL"),
 )
 
 timer = Table(

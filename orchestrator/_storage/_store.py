@@ -14,7 +14,7 @@ from orchestrator._clock import duration_to_us
 from orchestrator._phase import Resolution
 from orchestrator._storage import _cleanups, _migrate, _nodes, _reads
 from orchestrator._storage._apply import Apply, Fact
-from orchestrator._storage._claim import READ_AGAIN, Claim, parse
+from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
 from orchestrator._storage._dialects import (
     is_memory,
     parse_url,
@@ -95,6 +95,7 @@ class Store:
         engine = writer_engine(self.url, busy)
         self._engine: AsyncEngine = engine
         self._reader = engine if self._memory else reader_engine(self.url, busy)
+        self.known = Known()
         self.writer = Writer(engine, clock=clock, faults=faults, path=self.path)
 
     async def open(self) -> None:
@@ -201,16 +202,22 @@ class Store:
             limit=limit,
             loaded=loaded,
             unloaded_before=now - grace,
+            known=self.known,
         )
         rows: list[Claimed] = await self.writer.write(item)
         return rows
 
-    async def apply(self, row: Claimed, change: Change, *, node: str, now: int) -> bool:
-        """Write *change*; False if a guard refused it, and then nothing changed.
+    def apply(
+        self, row: Claimed, change: Change, *, node: str, now: int
+    ) -> tuple[Apply, asyncio.Future[None]]:
+        """Queue *change*; await the future, then read the item's error and result.
 
-        Guards: the claim (node and epoch), and for a transition the row's version.
+        The result is False if a guard refused it, and then nothing changed. Guards:
+        the claim (node and epoch), and for a transition the row's version. (No
+        coroutine of its own: this is the most frequent call of all.)
         """
-        return bool(await self.writer.write(Apply(row, change, node, now)))
+        item = Apply(row, change, node, now)
+        return item, self.writer.add(item)
 
     async def record(self, row: Claimed, attempt: int, job: NewJob, now: int) -> None:
         """Enter a job in the ledger, whoever holds the lease. Idempotent."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_BATCH_MAX = 4000
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
 
 
@@ -179,10 +180,8 @@ class Writer:
         """
         async with self.lock:
             try:
-                connection = await self._connect()
                 # Below SQLAlchemy, whose statements would begin a transaction.
-                raw = await connection.get_raw_connection()
-                driver = cast("aiosqlite.Connection", raw.driver_connection)
+                driver = await _driver(await self._connect())
                 rows = await driver.execute_fetchall("PRAGMA data_version")
             except (DBAPIError, sqlite3.Error) as error:
                 await self._disconnect()
@@ -193,8 +192,7 @@ class Writer:
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
-            # One turn of the loop, so that what became ready together goes together.
-            await self._clock.sleep(0)
+            await self._gather()
             self._wake.clear()
             batch, flush = self._pending, self._flush
             self._pending, self._flush = [], None
@@ -210,6 +208,16 @@ class Writer:
                 flush.set_result(None)
             if self._closing and not self._pending:
                 return
+
+    async def _gather(self) -> None:
+        """Let what is ready arrive: turns of the loop, while each brings items.
+
+        Costs an idle engine one turn, and lets a busy one commit in large batches.
+        """
+        before = -1
+        while before < len(self._pending) < _BATCH_MAX:
+            before = len(self._pending)
+            await self._clock.sleep(0)
 
     async def _commit(self, batch: list[Item]) -> None:
         """Resolve every item of *batch*: written, or failed for a reason of its own."""
@@ -262,7 +270,7 @@ class Writer:
             await self._failed(error)
             raise
         reach("writer.after_begin")
-        tx = Tx(connection)
+        tx = Tx(await _driver(connection))
         kinds: dict[type[Item], list[Item]] = {}
         for item in batch:
             kinds.setdefault(type(item), []).append(item)
@@ -302,7 +310,7 @@ class Writer:
             try:
                 connection = await self._connect()
                 transaction = await connection.begin()
-                tx = Tx(connection)
+                tx = Tx(await _driver(connection))
                 missing = [item for item in batch if not await item.landed(tx)]
                 # A claim whose answer was lost gives its rows back here.
                 await transaction.commit()
@@ -335,3 +343,8 @@ class Writer:
             await connection.close()
         except (DBAPIError, InvalidRequestError) as error:
             logger.debug("closing a broken connection: %s", error)
+
+
+async def _driver(connection: AsyncConnection) -> aiosqlite.Connection:
+    raw = await connection.get_raw_connection()
+    return cast("aiosqlite.Connection", raw.driver_connection)

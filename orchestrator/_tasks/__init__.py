@@ -26,6 +26,7 @@ from orchestrator._tasks._options import (
 )
 from orchestrator._tasks._proto import (
     TOKEN_LABEL,
+    attempt_metadata,
     describe_template,
     execution_metadata,
     links_to_json,
@@ -46,6 +47,7 @@ __all__ = [
     "TaskTemplate",
     "Timeout",
     "TimeoutType",
+    "attempt_metadata",
     "current_options",
     "default_engine_hook",
     "describe_template",

@@ -246,8 +246,29 @@ def max_inline_io_bytes_of(template: tasks_pb2.TaskTemplate) -> int:
     return int(stored) if stored.isdecimal() else MAX_INLINE_IO_BYTES
 
 
-def execution_metadata(
-    template: tasks_pb2.TaskTemplate,
+def execution_metadata(template: tasks_pb2.TaskTemplate) -> TaskExecutionMetadata:
+    """Return what every ``task_execution_metadata`` of a template has in common."""
+    task_id = template.id
+    return TaskExecutionMetadata(
+        task_execution_id=identifier_pb2.TaskExecutionIdentifier(
+            task_id=task_id,
+            node_execution_id=identifier_pb2.NodeExecutionIdentifier(
+                node_id="a0",
+                execution_id=identifier_pb2.WorkflowExecutionIdentifier(
+                    project=task_id.project, domain=task_id.domain, org=task_id.org
+                ),
+            ),
+        ),
+        namespace="-".join(filter(None, (task_id.project, task_id.domain))),
+        k8s_service_account=template.security_context.run_as.k8s_service_account,
+        environment_variables={pair.key: pair.value for pair in template.container.env},
+        max_attempts=template.metadata.retries.retries + 1,
+        interruptible=template.metadata.interruptible,
+    )
+
+
+def attempt_metadata(
+    common: TaskExecutionMetadata,
     *,
     execution_id: str,
     attempt: int,
@@ -257,34 +278,21 @@ def execution_metadata(
     """Return the ``task_execution_metadata`` of one attempt.
 
     Args:
-        template: The task.
+        common: Of ``execution_metadata``; not changed.
         execution_id: 32 hex digits; stands as the run's name.
         attempt: From 1; on the wire retries are counted from 0.
         token: The attempt's token; stands in the labels.
         labels: The execution's labels.
     """
-    task_id = template.id
-    return TaskExecutionMetadata(
-        task_execution_id=identifier_pb2.TaskExecutionIdentifier(
-            task_id=task_id,
-            node_execution_id=identifier_pb2.NodeExecutionIdentifier(
-                node_id="a0",
-                execution_id=identifier_pb2.WorkflowExecutionIdentifier(
-                    project=task_id.project,
-                    domain=task_id.domain,
-                    name=execution_id,
-                    org=task_id.org,
-                ),
-            ),
-            retry_attempt=attempt - 1,
-        ),
-        namespace="-".join(filter(None, (task_id.project, task_id.domain))),
-        labels={**(labels or {}), TOKEN_LABEL: token},
-        k8s_service_account=template.security_context.run_as.k8s_service_account,
-        environment_variables={pair.key: pair.value for pair in template.container.env},
-        max_attempts=template.metadata.retries.retries + 1,
-        interruptible=template.metadata.interruptible,
-    )
+    metadata = TaskExecutionMetadata()
+    metadata.CopyFrom(common)
+    task = metadata.task_execution_id
+    task.node_execution_id.execution_id.name = execution_id
+    task.retry_attempt = attempt - 1
+    if labels:
+        metadata.labels.update(labels)
+    metadata.labels[TOKEN_LABEL] = token
+    return metadata
 
 
 def links_to_json(

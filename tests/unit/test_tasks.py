@@ -20,6 +20,7 @@ from orchestrator._tasks import (
     SubmitOptions,
     TaskTemplate,
     Timeout,
+    attempt_metadata,
     current_options,
     default_engine_hook,
     describe_template,
@@ -305,8 +306,9 @@ def test_flytes_type_parameters_are_accepted() -> None:
 def test_the_metadata_of_an_attempt_is_filled() -> None:
     context = SerializationContext(version="", project="p", domain="d")
     made = task(retries=2, env_vars={"A": "1"}, interruptible=True)
-    found = execution_metadata(
-        to_template(made, context),
+    common = execution_metadata(to_template(made, context))
+    found = attempt_metadata(
+        common,
         execution_id="ab" * 16,
         attempt=2,
         token="o" + "ab" * 16 + "-2",
@@ -323,6 +325,7 @@ def test_the_metadata_of_an_attempt_is_filled() -> None:
     assert dict(found.environment_variables) == {"A": "1"}
     assert found.max_attempts == 3
     assert found.interruptible
+    assert not common.labels
 
 
 def test_a_template_can_be_read_as_json() -> None:
