@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"})
 _ENDED = "('" + "', '".join(sorted(TERMINAL)) + "')"
+_RETRIES = (
+    "('NOT_CREATED_RETRY', 'REMOTE_FAILED_RETRY', 'REMOTE_RETRYABLE_FAILED',"
+    " 'JOB_LOST_RETRY', 'TIMEOUT_RETRY')"
+)
 _EDGES = frozenset(
     (None if source is None else str(source), str(cause), str(target))
     for (source, cause), target in TRANSITIONS.items()
 )
 
-# Each must return no row; {ENDED} are the terminal phases. The first column names
-# the execution, the rest says what.
+# Each must return no row. The first column names the execution, the rest says what.
 _HISTORY = {
     "Q1 the last history row is not the row's phase and version": """
         SELECT e.id, e.phase, e.version, h.to_phase, h.version FROM execution e
         LEFT JOIN history h ON h.execution_id = e.id AND h.version =
           (SELECT max(version) FROM history WHERE execution_id = e.id)
         WHERE h.version IS NOT e.version OR h.to_phase IS NOT e.phase
-           OR h.attempt IS NOT e.attempt""",
+           -- a retry is the last transition of the attempt that it ends
+           OR e.attempt - h.attempt <> (h.cause IN {RETRIES})""",
     "Q2 history has a gap": """
         SELECT execution_id, count(*), min(version), max(version) FROM history
         GROUP BY execution_id
@@ -80,6 +84,10 @@ _HISTORY = {
                        EXCEPT SELECT task_type, phase, count(*) FROM execution
                        GROUP BY task_type, phase)""",
 }
+
+
+def _filled(query: str) -> str:
+    return query.replace("{ENDED}", _ENDED).replace("{RETRIES}", _RETRIES)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class Audit:
         lines = [
             f"{what}: {row}"
             for what, query in _HISTORY.items()
-            for row in self._rows(query.replace("{ENDED}", _ENDED))
+            for row in self._rows(_filled(query))
         ]
         query = "SELECT DISTINCT from_phase, cause, to_phase FROM history"
         edges = sorted(set(self._rows(query)) - _EDGES, key=str)

@@ -29,7 +29,7 @@ KINDS_OF_FINDING = (
     "undeleted",
     "wrong end",
 )
-_REMEMBERING = frozenset({ServiceClass.IDEMPOTENT, ServiceClass.TIMED})
+_FORGETTING = frozenset({ServiceClass.NEITHER, ServiceClass.TIMED})
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Acknowledged:
 
 
 def judge_kill(audit: Audit, acknowledged: Acknowledged, verdict: Verdict) -> None:
-    """Check what must hold at any moment, also right after a kill (P1, P4, Q1-Q4)."""
+    """Check what must hold right after a kill: no row lost or rewritten (P1, P4)."""
     rows = audit.rows()
     missing = (
         f"{execution_id} ({key}) was acknowledged and has no row"
@@ -92,7 +92,6 @@ def judge_kill(audit: Audit, acknowledged: Acknowledged, verdict: Verdict) -> No
     hashes = audit.terminal_hashes()
     verdict.found("rewritten", _rewritten(acknowledged.hashes, hashes))
     acknowledged.hashes.update(hashes)
-    verdict.found("history", audit.broken_histories())
 
 
 def _rewritten(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -112,11 +111,13 @@ def judge(
 ) -> None:
     """Check what must hold when everything is terminal and quiet.
 
-    Classes I and T: one job per token ever, none live. Class L: a second job may
-    have been made, but is in the ledger of jobs and does not live. Class N: never
-    a second job; a job may live on if the audit view of orphans names its execution.
+    Class I: one job per token ever, none live. Class L: a second job may have been
+    made, but is in the ledger of jobs and does not live. Class N: never a second
+    job; one may live on if the audit view of orphans names its execution. Class T:
+    as N, since a worker may be away for longer than the service remembers.
     """
     judge_kill(audit, acknowledged, verdict)
+    verdict.found("history", audit.broken_histories())
     rows = audit.rows()
     service = plans[0].service
     for plan in plans:
@@ -185,7 +186,7 @@ def _judge_orphans(
             continue
         verdict.figures["live at the end"] += 1
         row = rows.get(job.execution_id)
-        told = service is ServiceClass.NEITHER and job.execution_id in listed
+        told = service in _FORGETTING and job.execution_id in listed
         if not told:
             end = f"{row.phase} [{row.error_code}]" if row else "no row"
             line = f"{job.id} of {job.token} is {job.state}, its execution {end}"

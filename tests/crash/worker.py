@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -20,9 +21,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from orchestrator import Handle, Orchestrator
 from orchestrator._config import Config, Policy
 from orchestrator._faults import FAULT_POINTS
-from orchestrator._orchestrator import Handle, Orchestrator
 from orchestrator._registry import Registry
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
@@ -46,7 +47,7 @@ POLICY = Policy(
     error_delay_max=timedelta(milliseconds=40),
     hold_delay=timedelta(milliseconds=40),
     create_timeout=_CALL_TIMEOUT,
-    create_hard_timeout=timedelta(seconds=5),
+    create_hard_timeout=3 * _CALL_TIMEOUT,
     get_timeout=_CALL_TIMEOUT,
     delete_timeout=_CALL_TIMEOUT,
     find_timeout=_CALL_TIMEOUT,
@@ -224,6 +225,7 @@ def _print_stacks() -> None:
 
 
 async def _main(options: argparse.Namespace) -> None:
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _print_stacks)
     with Board(options.board, FAULT_POINTS) as board:
         await work(options, board)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from orchestrator._config import Policy
 
 TOKEN_LABEL = "orchestrator-token"  # noqa: S105 - the name of a label
+REMEMBERED_S = 3.0
+"""What class T promises; a server for it is to remember for longer."""
 _PHASES = {
     State.QUEUED: TaskExecution.QUEUED,
     State.RUNNING: TaskExecution.RUNNING,
@@ -160,11 +162,11 @@ class JobServerI(JobServerConnector):
 
 
 class JobServerT(JobServerConnector):
-    """A service that remembers tokens for a time (less than the server does)."""
+    """A service that remembers tokens for a time: a little less than it does."""
 
     service = ServiceClass.TIMED
     task_type_name = "jobserver_t"
-    create_is_idempotent = timedelta(seconds=0.8)
+    create_is_idempotent = timedelta(seconds=REMEMBERED_S)
 
 
 class JobServerL(JobServerConnector):
