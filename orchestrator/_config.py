@@ -226,7 +226,7 @@ def _from_toml(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _parse(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401 - any setting
+def _parse(name: str, value: Any, kind: type) -> Any:
     try:
         if kind is timedelta:
             return timedelta(seconds=float(value))

@@ -41,6 +41,9 @@ class TaskLimits:
         return int(min(self.retry_base_us * self.retry_factor ** min(retry, 64), cap))
 
 
+_POLICY, _LIMITS = Policy(), TaskLimits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """One connector's policy and abilities, and one template's limits.
@@ -52,8 +55,8 @@ class Policies:
         delete_is_final: Whether a returned ``delete`` confirms the end.
     """
 
-    policy: Policy = Policy()
-    limits: TaskLimits = TaskLimits()
+    policy: Policy = _POLICY
+    limits: TaskLimits = _LIMITS
     idempotent_us: int | None = 0
     can_find: bool = False
     on_unknown_create: str = "fail"

@@ -55,7 +55,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+class MetaUnreadableError(Exception):
+    """The connector's code cannot decode the stored resource meta."""
+
+
 _STEERING: tuple[tuple[type[Exception], Failure], ...] = (
+    (SecretNotFoundError, Failure.SECRET),
+    (MetaUnreadableError, Failure.META),
     (ThrottledError, Failure.THROTTLED),
     (TransientError, Failure.TRANSIENT),
     (AuthError, Failure.UNAUTHORIZED),
@@ -65,10 +72,6 @@ _STEERING: tuple[tuple[type[Exception], Failure], ...] = (
 
 
 _PHASES = {number: RemotePhase(name) for number, name in PHASE_NAMES.items()}
-
-
-class MetaUnreadableError(Exception):
-    """The connector's code cannot decode the stored resource meta."""
 
 
 class Calls:
@@ -306,33 +309,15 @@ class Calls:
         self, call: Call, error: BaseException, context: Context, timeout: float
     ) -> CallFailed:
         """Return what *error* asserts; our own cancellation and crashes pass on."""
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise error
-        elif isinstance(error, (KeyboardInterrupt, Crash)):
+        if _is_ours(error):
             raise error
-        retry_after = None
-        if isinstance(error, SecretNotFoundError):
-            failure = Failure.SECRET
-        elif isinstance(error, MetaUnreadableError):
-            failure = Failure.META
-        elif isinstance(error, TimeoutError) and call is not Call.CREATE:
+        if isinstance(error, TimeoutError) and call is not Call.CREATE:
             text = str(error) or f"{call} did not answer within {timeout:g} s"
             return CallFailed(call, Failure.TIMEOUT, self._say(text))
-        else:
-            failure = Failure.ERROR
-            for kind, meaning in _STEERING:
-                if isinstance(error, kind):
-                    failure = meaning
-                    break
-            else:
-                own = context.connector.not_created_errors
-                if call is Call.CREATE and own and isinstance(error, own):
-                    failure = Failure.NOT_CREATED
-            seconds = getattr(error, "retry_after", None)
-            if failure in (Failure.THROTTLED, Failure.TRANSIENT) and seconds:
-                retry_after = seconds_to_us(seconds)
+        failure = _meaning(call, error, context)
+        retry_after = None
+        if isinstance(error, TransientError) and error.retry_after:
+            retry_after = seconds_to_us(error.retry_after)
         text = _describe(error)
         return CallFailed(call, failure, self._say(text), retry_after)
 
@@ -372,18 +357,33 @@ class _Raised:
         self.error = error
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether *error* is about this process and not about the call."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, (KeyboardInterrupt, Crash))
+
+
+def _meaning(call: Call, error: BaseException, context: Context) -> Failure:
+    for kind, failure in _STEERING:
+        if isinstance(error, kind):
+            return failure
+    own = context.connector.not_created_errors
+    if call is Call.CREATE and own and isinstance(error, own):
+        return Failure.NOT_CREATED
+    return Failure.ERROR
+
+
 async def _guarded(
     method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any]
 ) -> Any:
     """Call *method*; a task must not end with SystemExit, which stops the loop."""
     try:
         return await method(**kwargs)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+    except BaseException as error:
+        if _is_ours(error):
             raise
-        return _Raised(error)
-    except BaseException as error:  # noqa: BLE001 - a connector may raise anything
         return _Raised(error)
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class Cleaner:
     """Deletes one owed job at a time, as often as it takes."""
 
-    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+    def __init__(
         self,
         *,
         store: Store,
@@ -98,16 +98,12 @@ class Cleaner:
         """Return what stands in the way, None if the job is surely gone."""
         row = SimpleNamespace(id=job.execution_id, meta=job.meta)
         deleted = await self._calls.delete(row, context)
-        if isinstance(deleted, CallFailed):
-            if deleted.failure is Failure.GONE:
-                return None
-        elif context.policies.delete_is_final:
+        failed = isinstance(deleted, CallFailed)
+        if _is_gone(deleted) or (not failed and context.policies.delete_is_final):
             return None
         answer = await self._calls.get(row, context)
         if isinstance(answer, CallFailed):
-            if answer.failure is Failure.GONE:
-                return None
-            return answer.message
+            return None if _is_gone(answer) else answer.message
         if answer.phase in REMOTE_TERMINAL:
             return None
         if isinstance(deleted, CallFailed):
@@ -124,3 +120,7 @@ class Cleaner:
         return delay_us(
             job.tries, first=10**6, cap=300 * 10**6, factor=2, jitter=0.1, rng=self._rng
         )
+
+
+def _is_gone(answer: object) -> bool:
+    return isinstance(answer, CallFailed) and answer.failure is Failure.GONE

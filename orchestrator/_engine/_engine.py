@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator._engine._calls import Calls, new_job
 from orchestrator._engine._cleaner import Cleaner
@@ -18,14 +18,14 @@ from orchestrator._storage import Store
 from orchestrator.errors import ConnectorNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from random import Random
 
     from orchestrator._clock import Clock
     from orchestrator._config import Config
+    from orchestrator._engine._contexts import Context
     from orchestrator._faults import Faults
     from orchestrator._ids import IdFactory
-    from orchestrator._engine._contexts import Context
     from orchestrator._records import Claimed, Execution, NewJob
     from orchestrator._registry import Registry
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class Engine:
     """A store, and the loops that advance its executions."""
 
-    def __init__(  # noqa: PLR0913 - what is handed in, all by keyword
+    def __init__(
         self,
         database: str,
         *,
@@ -127,8 +127,8 @@ class Engine:
         await self.store.record_for(execution, job, now)
         await self.store.wake(execution.id, now)
 
-    def _spawn(self, name: str, loop: object) -> None:
-        task = asyncio.create_task(loop, name=f"orchestrator-{name}")  # type: ignore[arg-type]
+    def _spawn(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop, name=f"orchestrator-{name}")
         task.add_done_callback(_report)
         self._loops.append(task)
 
@@ -153,7 +153,7 @@ class Engine:
             await self.store.close()
 
     async def crash(self) -> None:
-        """Stop as a killed process would: nothing more is written, rows stay claimed."""
+        """Stop as a killed process would: the rows stay claimed."""
         await self._stop_loops()
         await self.scheduler.drain(0)
         await self.calls.stop()

@@ -43,7 +43,7 @@ class TickReport:
 class Scheduler:
     """Runs ticks: by hand (`tick`), or for ever (`run`)."""
 
-    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+    def __init__(
         self,
         *,
         store: Store,

@@ -51,7 +51,7 @@ _POINTS = {
 class Stepper:
     """Advances claimed rows, one step each."""
 
-    def __init__(  # noqa: PLR0913 - the engine's parts, all by keyword
+    def __init__(
         self,
         *,
         store: Store,

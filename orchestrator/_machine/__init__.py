@@ -23,6 +23,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
+from orchestrator._machine._transitions import (
+    MARKS,
+    TRANSITIONS,
+    IllegalTransition,
+    chart,
+    successor,
+)
 from orchestrator._phase import Cause, Hold, Phase, Resolution, WaitingOn
 from orchestrator._records import (
     Call,
@@ -38,13 +45,6 @@ from orchestrator._records import (
     Poisoned,
     Recorded,
     Unloaded,
-)
-from orchestrator._machine._transitions import (
-    MARKS,
-    TRANSITIONS,
-    IllegalTransition,
-    chart,
-    successor,
 )
 
 if TYPE_CHECKING:

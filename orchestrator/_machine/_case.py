@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestrator._machine._transitions import successor
 from orchestrator._phase import TERMINAL, AbortReason, Cause, Phase
 from orchestrator._records import Change, Timer
-from orchestrator._machine._transitions import successor
 
 if TYPE_CHECKING:
     from random import Random
@@ -128,7 +128,7 @@ class Case(NamedTuple):
 
     # Constructors of a change
 
-    def move(  # noqa: PLR0913 - each is one part of the change, all by keyword
+    def move(
         self,
         cause: Cause,
         *,

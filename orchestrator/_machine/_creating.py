@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator._machine._case import CODES
 from orchestrator._clock import duration_to_us
+from orchestrator._machine._case import CODES
 from orchestrator._phase import AbortReason, Cause, Hold, Resolution, WaitingOn
 from orchestrator._records import Call, Failure, Refused, Timer
 

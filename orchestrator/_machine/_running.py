@@ -40,7 +40,7 @@ def _abort(
     case: Case,
     reason: AbortReason,
     message: str,
-    **more: Any,  # noqa: ANN401
+    **more: Any,
 ) -> Change:
     sets = {"end_reason": str(reason), "end_message": message}
     return case.move(

@@ -97,8 +97,9 @@ MARKS = (
 
 
 def _table() -> dict[tuple[Phase | None, Cause], Phase]:
-    table = {(phase, mark): phase for phase in LIVE for mark in MARKS}
-    edges: dict[tuple[Phase | None, Cause], Phase] = dict(table)
+    edges: dict[tuple[Phase | None, Cause], Phase] = {
+        (phase, mark): phase for phase in LIVE for mark in MARKS
+    }
     for source, targets in _EDGES.items():
         for target, causes in targets.items():
             for cause in causes:

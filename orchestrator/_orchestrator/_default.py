@@ -44,7 +44,7 @@ async def default_orchestrator() -> Orchestrator:
     opening = _opening.get(loop)
     if opening is None or (opening.done() and opening.exception() is not None):
         life = _lives[loop] = _live()
-        opening = _opening[loop] = loop.create_task(anext(life))  # type: ignore[arg-type]
+        opening = _opening[loop] = loop.create_task(anext(life))
     return await asyncio.shield(opening)
 
 

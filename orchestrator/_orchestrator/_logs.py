@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator._connector import implements
 from orchestrator._engine import clean
@@ -48,18 +48,19 @@ async def lines(
         answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
         async for page in _pages(answer):
             following = page.header.token or following
-            for line in page.body.lines:
-                yield clean(redactor.redact(line.message))
-            for line in page.body.results:
-                yield clean(redactor.redact(line))
+            texts = [line.message for line in page.body.lines]
+            for words in [*texts, *page.body.results]:
+                yield clean(redactor.redact(words))
         if not following or following == token:
             return
         token = following
 
 
 async def _pages(answer: Any) -> AsyncIterator[GetTaskLogsResponse]:
-    if inspect.isasyncgen(answer):
-        async for page in answer:
-            yield page
-    else:
-        yield await answer
+    if not inspect.isasyncgen(answer):
+        only: GetTaskLogsResponse = await answer
+        yield only
+        return
+    pages = cast("AsyncIterator[GetTaskLogsResponse]", answer)
+    async for page in pages:
+        yield page

@@ -71,7 +71,7 @@ class Prepared:
         )
 
 
-def new_execution(  # noqa: PLR0913 - the options of a submission, all by keyword
+def new_execution(
     prepared: Prepared,
     inputs: Mapping[str, Any] | None,
     *,

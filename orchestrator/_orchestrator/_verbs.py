@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import os
 import random
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator._clock import SystemClock
-from orchestrator._codec import Encoded, interface_from_proto
+from orchestrator._codec import Encoded
 from orchestrator._config import Config, database_url, load_config
 from orchestrator._engine import Engine
 from orchestrator._faults import NO_FAULTS
-from orchestrator._ids import EXECUTION_ID, Ids
+from orchestrator._ids import Ids
 from orchestrator._orchestrator import _logs
 from orchestrator._orchestrator._handle import Handle
+from orchestrator._orchestrator._reading import Reading, checked
 from orchestrator._orchestrator._submission import Prepared, new_execution
 from orchestrator._phase import Phase, Resolution
 from orchestrator._registry import DEFAULT_REGISTRY, Registry
-from orchestrator._storage import NewExecution
 from orchestrator._tasks import template_from_bytes
 from orchestrator.errors import (
     ConfigurationError,
-    ExecutionNotFoundError,
     IdempotencyConflictError,
     InvalidInputError,
-    WaitTimeoutError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from orchestrator._clock import Clock
     from orchestrator._engine import Scheduler, TickReport
     from orchestrator._faults import Faults
     from orchestrator._ids import IdFactory
-    from orchestrator._records import Execution, Job, Transition
+    from orchestrator._storage import NewExecution
     from orchestrator._tasks import TaskTemplate
     from orchestrator.models import NativeInterface
 
 logger = logging.getLogger(__name__)
 
-_LIST_MAX = 1000
 
-
-class Orchestrator:
+class Orchestrator(Reading):
     """Durable executions of connector tasks, in one database.
 
     Use it as an async context manager: entering migrates the database, takes over
@@ -59,7 +53,7 @@ class Orchestrator:
     processes may use one database.
     """
 
-    def __init__(  # noqa: PLR0913 - what is handed in, all by keyword
+    def __init__(
         self,
         database: str | os.PathLike[str] | None = None,
         *,
@@ -94,7 +88,7 @@ class Orchestrator:
         rng = rng or random.Random()  # noqa: S311 - jitter, and ids that are no secret
         self._ids = ids or Ids(self._clock, rng)
         self._config = config or load_config()
-        self._start = start
+        self._started = start
         self._reach = faults.reach
         self._engine = Engine(
             database_url(database),
@@ -131,7 +125,7 @@ class Orchestrator:
             raise ConfigurationError(msg)
         await self._engine.open()
         self._open = True
-        if not self._start:
+        if not self._started:
             return
         try:
             await self._engine.lead()
@@ -167,7 +161,7 @@ class Orchestrator:
 
     # Submitting
 
-    async def submit(  # noqa: PLR0913 - the options of a submission, all by keyword
+    async def submit(
         self,
         task: TaskTemplate | Any,
         inputs: Mapping[str, Any] | None = None,
@@ -309,7 +303,7 @@ class Orchestrator:
         """
         store = self._engine.store
         wished = await store.wish_abort(
-            self._checked(execution_id), _logs.text(reason), self._clock.now_us()
+            checked(execution_id), _logs.text(reason), self._clock.now_us()
         )
         if wished:
             self._engine.scheduler.wake()
@@ -358,176 +352,9 @@ class Orchestrator:
             ExecutionNotFoundError: There is no such execution.
         """
         now = self._clock.now_us()
-        woken = await self._engine.store.wake(self._checked(execution_id), now)
+        woken = await self._engine.store.wake(checked(execution_id), now)
         if woken:
             self._engine.scheduler.wake()
         else:
             await self.get(execution_id)
         return woken
-
-    # Reading
-
-    def handle(self, execution_id: str) -> Handle:
-        """Return a handle of an execution that was submitted before, anywhere."""
-        return Handle(self, self._checked(execution_id))
-
-    async def get(self, execution_id: str) -> Execution:
-        """Return an execution as it is now.
-
-        Raises:
-            ExecutionNotFoundError: There is no such execution.
-        """
-        found = await self._engine.store.get(self._checked(execution_id))
-        if found is None:
-            raise ExecutionNotFoundError(execution_id)
-        return found
-
-    async def list(  # noqa: PLR0913 - the filters, all by keyword
-        self,
-        *,
-        phase: str | Sequence[str] | None = None,
-        task_type: str | None = None,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        held: bool | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> list[Execution]:
-        """Return executions that match all filters, newest first.
-
-        Args:
-            phase: One phase or several; None for all.
-            task_type: None for all.
-            name: The task's name; None for all.
-            labels: All must match.
-            held: True for those on hold, False for the others, None for all.
-            limit: 1 to 1000.
-            after: The last id of the page before.
-
-        Raises:
-            InvalidInputError: A filter is no phase, or the limit is out of range.
-        """
-        phases = [phase] if isinstance(phase, str) else phase
-        for word in phases or ():
-            if word not in list(Phase):
-                raise InvalidInputError("phase", f"{word!r} is none of {list(Phase)}")
-        if not 1 <= limit <= _LIST_MAX:
-            raise InvalidInputError("limit", f"must be 1 to {_LIST_MAX}, got {limit}")
-        return await self._engine.store.find(
-            phases=phases,
-            task_type=task_type,
-            name=name,
-            labels=labels,
-            held=held,
-            limit=limit,
-            after=after,
-        )
-
-    async def history(self, execution_id: str) -> list[Transition]:
-        """Return an execution's transitions, oldest first.
-
-        Raises:
-            ExecutionNotFoundError: There is no such execution.
-        """
-        found = await self._engine.store.transitions(self._checked(execution_id))
-        if not found:
-            raise ExecutionNotFoundError(execution_id)
-        return found
-
-    async def jobs(
-        self, execution_id: str | None = None, *, owing: bool = False
-    ) -> list[Job]:
-        """Return ledger entries: of one execution, or only those that owe cleanup."""
-        return await self._engine.store.jobs(execution_id=execution_id, owing=owing)
-
-    async def counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of executions by (task type, phase), from the rollups."""
-        return await self._engine.store.counts()
-
-    async def stuck(self, overdue: timedelta = timedelta(minutes=1)) -> list[Execution]:
-        """Return live executions that are on hold or overdue by more than *overdue*."""
-        before = self._clock.now_us() - overdue // timedelta(microseconds=1)
-        return await self._engine.store.stuck(before)
-
-    async def wait(
-        self,
-        execution_id: str,
-        *,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - asyncio's own name
-    ) -> Execution:
-        """Return the terminal record of an execution, however it ended.
-
-        Sees ends that other processes commit. Cancelling it changes nothing.
-
-        Raises:
-            ExecutionNotFoundError: There is no such execution.
-            WaitTimeoutError: It is not terminal after *timeout* (seconds or
-                timedelta).
-        """
-        execution = await self.get(execution_id)
-        if execution.terminal:
-            return execution
-        if not self._start:
-            self._engine.watch_once()
-        future = self._engine.waiters.add(execution_id)
-        try:
-            if timeout is None:
-                await future
-            else:
-                seconds = (
-                    timeout.total_seconds()
-                    if isinstance(timeout, timedelta)
-                    else float(timeout)
-                )
-                try:
-                    async with self._clock.limit(seconds):
-                        await future
-                except TimeoutError:
-                    raise WaitTimeoutError(execution_id, seconds) from None
-        finally:
-            self._engine.waiters.discard(execution_id, future)
-        return await self.get(execution_id)
-
-    async def as_completed(
-        self, handles: Iterable[Handle | str]
-    ) -> AsyncIterator[Execution]:
-        """Yield the terminal records of *handles* in the order in which they end."""
-        ids = [h.id if isinstance(h, Handle) else h for h in handles]
-        tasks = {asyncio.ensure_future(self.wait(i)) for i in dict.fromkeys(ids)}
-        try:
-            while tasks:
-                done, tasks = await asyncio.wait(
-                    tasks, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    yield task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def logs(self, execution_id: str) -> AsyncIterator[str]:
-        """Yield the lines of the job's logs, as the connector gives them.
-
-        Raises:
-            ExecutionNotFoundError: There is no such execution.
-            ConnectorNotFoundError: Nothing here runs its task type.
-            InvalidInputError: It has no job yet, or its connector has no logs.
-        """
-        execution = await self.get(execution_id)
-        context = await self._engine.context_of(execution)
-        async for line in _logs.lines(execution, context, self._engine.redactor):
-            yield line
-
-    async def interface_of(self, execution: Execution) -> NativeInterface:
-        """Return the native interface of an execution's stored template."""
-        proto = await self._engine.store.template_proto(execution.template_hash)
-        return interface_from_proto(template_from_bytes(proto or b"").interface)
-
-    @staticmethod
-    def _checked(execution_id: str) -> str:
-        if not isinstance(execution_id, str) or not EXECUTION_ID.fullmatch(
-            execution_id
-        ):
-            raise ExecutionNotFoundError(str(execution_id))
-        return execution_id

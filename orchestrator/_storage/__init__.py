@@ -1,26 +1,27 @@
 """The database: what each table is for, and the rules of its transactions.
 
-==================  =====================================================  =====================
-table               what it is for                                         who will need it
-==================  =====================================================  =====================
-``execution``       one row per submitted task, wide, written at           everything
-                    transitions; terminal rows are immutable (trigger)
-``timer``           one narrow row per live execution: when it is due,     the scheduler; stays
-                    the claim (node, epoch), poll and error counts; a      HOT on PostgreSQL,
-                    terminal execution has none                            where it has no index
-``history``         append-only transitions, key (execution, version)     audit
-``external_job``    the ledger: every job ever created; what nobody        adoption, cleanup,
-                    adopted owes cleanup, at its own ``cleanup_due_at``    orphans
-``sweep``           tokens to be searched for again after "not found"      the sweep of class L
-``template``        task templates, once each, by hash                     create
-``idempotency_key`` key -> execution and request hash                      submissions
-``node``            one row per start of a process: lease, lock file       fencing, fleets
-``quota``           live jobs per connector, locked by the claim           durable quotas
-``connector``       what nodes have loaded; pauses, circuit breakers       control, health
-``outbox``          one row with each terminal transition                  events, webhooks
-``counter``         executions per task type and phase                     pages that never count
-``prune_permit``    the one door through the append-only triggers          retention
-==================  =====================================================  =====================
+==================  ========================================================
+table               what it is for, and who needs it
+==================  ========================================================
+``execution``       one wide row per submitted task, written at transitions;
+                    terminal rows are immutable (trigger)
+``timer``           one narrow row per live execution: due time, claim (node,
+                    epoch), poll and error counts. A terminal execution has
+                    none. Apart from the wide row so that a poll writes little
+                    (and stays HOT on PostgreSQL, where it has no index)
+``history``         append-only transitions, key (execution, version): audit
+``external_job``    the ledger: every job ever created. What nobody adopted
+                    owes cleanup, at its own ``cleanup_due_at``
+``sweep``           tokens to be searched for again after "not found"
+``template``        task templates, once each, by hash
+``idempotency_key`` key -> execution and request hash
+``node``            one row per start of a process: lease, lock file
+``quota``           live jobs per connector, locked by the claim: quotas
+``connector``       what nodes have loaded; pauses, circuit breakers
+``outbox``          one row with each terminal transition: events, webhooks
+``counter``         executions per task type and phase: pages never count
+``prune_permit``    the one door through the append-only triggers: retention
+==================  ========================================================
 
 Rules
     * One writer per node; its transactions begin IMMEDIATE and never span a

@@ -63,10 +63,10 @@ async def count(tx: Tx, deltas: dict[tuple[str, str], int]) -> None:
     )
 
 
-def job_row(  # noqa: PLR0913 - the columns of a ledger row
+def job_row(
     execution_id: str,
     attempt: int,
-    row: Any,  # noqa: ANN401 - a dict of the new row, or a Claimed
+    row: Any,
     job: NewJob,
     now: int,
     *,
@@ -104,7 +104,9 @@ class Fact(Item):
     __slots__ = ("attempt", "claimed", "execution_id", "job", "now")
     order = 4
 
-    def __init__(self, claimed: Claimed, attempt: int, job: NewJob, now: int) -> None:
+    def __init__(
+        self, claimed: Claimed | Execution, attempt: int, job: NewJob, now: int
+    ) -> None:
         """Enter *job* for *claimed*'s attempt."""
         super().__init__()
         self.claimed = claimed
@@ -124,7 +126,7 @@ class Fact(Item):
         )
         await owe_cleanup(tx, [f.claimed.id for f in items], items[0].now)
 
-    async def landed(self, tx: Tx) -> bool:
+    async def landed(self, tx: Tx) -> bool:  # noqa: ARG002
         """Facts are idempotent: write it again."""
         return False
 
@@ -215,8 +217,15 @@ async def _update_executions(
         )
 
     rows = [
-        (a.row.id, a.row.version, a.row.epoch, str(a.change.phase), a.change.attempt)
-        + (a.now, *a.change.sets.values())
+        (
+            a.row.id,
+            a.row.version,
+            a.row.epoch,
+            str(a.change.phase),
+            a.change.attempt,
+            a.now,
+            *a.change.sets.values(),
+        )
         for a in group
     ]
     if await tx.over(text, rows, (node,)) == len(group):
@@ -299,8 +308,13 @@ async def _update_timers(tx: Tx, accepted: list[Apply], node: str, now: int) -> 
 
     def rows(items: list[Apply]) -> list[tuple[Any, ...]]:
         return [
-            (a.row.id, a.row.epoch, a.change.due_at, now)
-            + tuple(a.change.timer or a.row.timer)
+            (
+                a.row.id,
+                a.row.epoch,
+                a.change.due_at,
+                now,
+                *(a.change.timer or a.row.timer),
+            )
             for a in items
         ]
 

@@ -71,7 +71,7 @@ def parse(values: list[Any], epochs: int = 0) -> Claimed:
         text = wide[at]
         wide[at] = None if text is None else bytes.fromhex(text)
     wide[_EPOCH_AT] += epochs
-    return Claimed(*wide, Timer(*narrow))
+    return Claimed._make([*wide, Timer._make(narrow)])
 
 
 class Known:
@@ -110,7 +110,7 @@ class Claim(Item):
     __slots__ = ("known", "limit", "loaded", "node", "now", "unloaded_before")
     order = 5
 
-    def __init__(  # noqa: PLR0913 - a claim's terms
+    def __init__(
         self,
         *,
         node: str,
@@ -156,7 +156,7 @@ class Claim(Item):
                 unknown.append(execution_id)
             else:
                 found[execution_id] = known._replace(
-                    epoch=epoch + 1, due_at=due_at, timer=Timer(*timer)
+                    epoch=epoch + 1, due_at=due_at, timer=Timer._make(timer)
                 )
         if unknown:
             for wide in await tx.json(_SELECT_WIDE, (json.dumps(unknown),)):

@@ -64,7 +64,7 @@ async def claim(
     return owed
 
 
-async def finish(  # noqa: PLR0913 - a debt's new columns
+async def finish(
     tx: Tx,
     job: OwedJob,
     *,

@@ -91,7 +91,7 @@ def writer_engine(url: URL, busy_s: float) -> AsyncEngine:
     engine = _engine(url, busy_s)
 
     @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's event
+    def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

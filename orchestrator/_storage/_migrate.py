@@ -19,7 +19,7 @@ from orchestrator.errors import NotADatabaseError, SchemaMismatchError, StoreErr
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import Connection
 
 HEAD = "0001"
 VERSION_TABLE = "orchestrator_version"
@@ -40,7 +40,7 @@ def current(connection: Connection) -> str | None:
     """Return the database's revision, None without any."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")
     revision = found.scalar()
     return None if revision is None else str(revision)
 

@@ -73,7 +73,7 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-async def register(  # noqa: PLR0913 - a node's columns
+async def register(
     tx: Tx,
     *,
     node: str,

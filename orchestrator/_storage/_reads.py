@@ -102,7 +102,7 @@ async def by_key(connection: AsyncConnection, key: str) -> Execution | None:
     return None if row is None else _execution(row)
 
 
-async def find(  # noqa: PLR0913 - the filters, all by keyword
+async def find(
     connection: AsyncConnection,
     *,
     phases: Sequence[str] | None = None,

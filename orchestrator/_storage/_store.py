@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator._clock import duration_to_us
-from orchestrator._phase import Resolution
 from orchestrator._storage import _cleanups, _migrate, _nodes, _reads
 from orchestrator._storage._apply import Apply, Fact
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator._clock import Clock
     from orchestrator._config import Config
     from orchestrator._faults import Faults
+    from orchestrator._phase import Resolution
     from orchestrator._records import (
         Change,
         Claimed,
@@ -303,7 +303,7 @@ class Store:
         result: list[OwedJob] = await self.writer.write(Run(write))
         return result
 
-    async def finish_cleanup(self, job: OwedJob, **columns: Any) -> bool:  # noqa: ANN401
+    async def finish_cleanup(self, job: OwedJob, **columns: Any) -> bool:
         """Write what became of a debt; see `_cleanups.finish`."""
 
         async def write(tx: Tx) -> bool:

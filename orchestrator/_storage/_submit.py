@@ -159,8 +159,19 @@ class Submit(Item):
         await tx.over(
             lambda n: insert("history", HISTORY_COLUMNS, n),
             [
-                (r["id"], 1, 1, new.cause, None, r["phase"], None)
-                + (r["submitted_at"], None, 0, None)
+                (
+                    r["id"],
+                    1,
+                    1,
+                    new.cause,
+                    None,
+                    r["phase"],
+                    None,
+                    r["submitted_at"],
+                    None,
+                    0,
+                    None,
+                )
                 for r, new in zip(rows, fresh, strict=True)
             ],
         )
@@ -195,7 +206,10 @@ class Submit(Item):
     async def landed(self, tx: Tx) -> bool:
         """Look for every new id; keys answer for themselves when written again."""
         ids = [new.row["id"] for new in self.news]
-        sql = "SELECT count(*) FROM execution WHERE id IN (SELECT value FROM json_each(?))"
-        found = await tx.scalar(sql, (json.dumps(ids),))
+        found = await tx.scalar(
+            "SELECT count(*) FROM execution"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(ids),),
+        )
         fresh = [s for s in self.result or () if not s.existing]
         return bool(fresh) and found == len(fresh)

@@ -43,7 +43,7 @@ class Tx:
         rows = list(await self._driver.execute_fetchall(sql, params))
         return rows[0][0] if rows else None
 
-    async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:  # noqa: ANN401
+    async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """Return the parsed JSON of a statement that selects one JSON value."""
         return json.loads(await self.scalar(sql, params))
 

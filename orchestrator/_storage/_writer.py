@@ -45,7 +45,7 @@ _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
 class _Flush(asyncio.Future[None]):
     """Resolved after a batch; a caller's cancellation waits for it (see above)."""
 
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401, ARG002
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002
         """Refuse: the transaction is the batch's, not this caller's."""
         return False
 
@@ -165,7 +165,7 @@ class Writer:
             self._wake.set()
         return self._flush
 
-    async def write(self, item: Item) -> Any:  # noqa: ANN401 - the kind's result
+    async def write(self, item: Item) -> Any:
         """Queue *item*, await its commit, return its result or raise its error."""
         await self.add(item)
         if item.error is not None:
@@ -289,7 +289,7 @@ class Writer:
             raise _CommitUnknownError from error
         reach("writer.after_commit")
 
-    async def _roll_back(self, transaction: Any) -> None:  # noqa: ANN401
+    async def _roll_back(self, transaction: Any) -> None:
         try:
             await transaction.rollback()
         except (DBAPIError, InvalidRequestError):
