@@ -40,6 +40,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator._records import Execution
 
+__all__ = [
+    "AuthError",
+    "ConfigurationError",
+    "ConnectorAlreadyRegisteredError",
+    "ConnectorError",
+    "ConnectorNotFoundError",
+    "CreateOutcomeUnknownError",
+    "ExecutionAbortedError",
+    "ExecutionError",
+    "ExecutionFailedError",
+    "ExecutionNotFoundError",
+    "ExecutionTimedOutError",
+    "IdempotencyConflictError",
+    "InvalidInputError",
+    "NotADatabaseError",
+    "OrchestratorError",
+    "OutputMismatchError",
+    "PermanentError",
+    "ResourceGoneError",
+    "SchemaMismatchError",
+    "SecretNotFoundError",
+    "StoreError",
+    "StoreUnavailableError",
+    "ThrottledError",
+    "TransientError",
+    "WaitTimeoutError",
+]
+
 
 class OrchestratorError(Exception):
     """Base of every error of this library."""

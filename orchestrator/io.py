@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = [
+    "DataFrame",
+    "Dir",
+    "File",
+]
+
 
 @dataclass(frozen=True)
 class DataFrame:

@@ -10,6 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - dataclass fields are resolved at run time
 from typing import Any, ClassVar
 
+__all__ = [
+    "MAX_INLINE_IO_BYTES",
+    "NativeInterface",
+    "SerializationContext",
+]
+
 MAX_INLINE_IO_BYTES = 10 * 1024 * 1024
 """Default limit of a task's inputs, and of its outputs, in bytes."""
 
