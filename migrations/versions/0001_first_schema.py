@@ -6,6 +6,8 @@ Revises: nothing
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -17,8 +19,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
-    """Create the tables, then the triggers and views."""
+def _connector() -> None:
     op.create_table(
         "connector",
         sa.Column("task_type", sa.Text(), nullable=False),
@@ -35,6 +36,9 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
+
+
+def _counter() -> None:
     op.create_table(
         "counter",
         sa.Column("task_type", sa.Text(), nullable=False),
@@ -43,6 +47,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task_type", "phase", name=op.f("counter_pkey")),
         sqlite_with_rowid=False,
     )
+
+
+def _node() -> None:
     op.create_table(
         "node",
         sa.Column("id", sa.Text(), nullable=False),
@@ -56,6 +63,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("node_pkey")),
         sqlite_with_rowid=False,
     )
+
+
+def _prune_permit() -> None:
     op.create_table(
         "prune_permit",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -64,6 +74,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("prune_permit_pkey")),
         sa.CheckConstraint("id = 1", name=op.f("prune_permit_one_check")),
     )
+
+
+def _quota() -> None:
     op.create_table(
         "quota",
         sa.Column("task_type", sa.Text(), nullable=False),
@@ -74,6 +87,9 @@ def upgrade() -> None:
         sa.CheckConstraint("live >= 0", name=op.f("quota_live_check")),
         sqlite_with_rowid=False,
     )
+
+
+def _template() -> None:
     op.create_table(
         "template",
         sa.Column("hash", sa.Text(), nullable=False),
@@ -82,8 +98,10 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hash", name=op.f("template_pkey")),
     )
-    op.create_table(
-        "execution",
+
+
+def _execution_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("task_type", sa.Text(), nullable=False),
@@ -136,6 +154,11 @@ def upgrade() -> None:
         sa.Column("polls", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("retry_of", sa.Text(), nullable=True),
+    ]
+
+
+def _execution_constraints() -> list[sa.Constraint]:
+    return [
         sa.PrimaryKeyConstraint("id", name=op.f("execution_pkey")),
         sa.CheckConstraint(
             "phase IN ('ABORTED', 'ABORTING', 'CREATE_UNKNOWN', 'CREATING', 'FAILED', 'QUEUED', 'RUNNING', 'SUCCEEDED', 'TIMED_OUT')",
@@ -179,6 +202,14 @@ def upgrade() -> None:
             ["template.hash"],
             name=op.f("execution_template_hash_fkey"),
         ),
+    ]
+
+
+def _execution() -> None:
+    op.create_table(
+        "execution",
+        *_execution_columns(),
+        *_execution_constraints(),
     )
     op.create_index(
         "execution_failed",
@@ -188,6 +219,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("error_code IS NOT NULL"),
         postgresql_where=sa.text("error_code IS NOT NULL"),
     )
+
+
+def _external_job() -> None:
     op.create_table(
         "external_job",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -245,6 +279,9 @@ def upgrade() -> None:
     op.create_index(
         "external_job_execution_id", "external_job", ["execution_id"], unique=False
     )
+
+
+def _history() -> None:
     op.create_table(
         "history",
         sa.Column("execution_id", sa.Text(), nullable=False),
@@ -268,6 +305,9 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
+
+
+def _idempotency_key() -> None:
     op.create_table(
         "idempotency_key",
         sa.Column("key", sa.Text(), nullable=False),
@@ -282,6 +322,9 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
+
+
+def _outbox() -> None:
     op.create_table(
         "outbox",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -299,6 +342,9 @@ def upgrade() -> None:
             ["execution_id"], ["execution.id"], name=op.f("outbox_execution_id_fkey")
         ),
     )
+
+
+def _sweep() -> None:
     op.create_table(
         "sweep",
         sa.Column("token", sa.Text(), nullable=False),
@@ -317,6 +363,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("sweep_due_at", "sweep", ["due_at"], unique=False)
+
+
+def _timer() -> None:
     op.create_table(
         "timer",
         sa.Column("execution_id", sa.Text(), nullable=False),
@@ -360,6 +409,23 @@ def upgrade() -> None:
         sqlite_where=sa.text("node IS NOT NULL"),
         postgresql_where=sa.text("node IS NOT NULL"),
     )
+
+
+def upgrade() -> None:
+    """Create the tables, then the triggers and views."""
+    _connector()
+    _counter()
+    _node()
+    _prune_permit()
+    _quota()
+    _template()
+    _execution()
+    _external_job()
+    _history()
+    _idempotency_key()
+    _outbox()
+    _sweep()
+    _timer()
     _ddl.create_all(op.execute)
 
 
