@@ -12,10 +12,12 @@ from orchestrator._phase import TERMINAL, Phase
 from orchestrator._policies import Policies
 from orchestrator._records import (
     Call,
+    CallFailed,
     Change,
     Claimed,
     Created,
     Due,
+    Failure,
     Found,
     NewJob,
     Poisoned,
@@ -102,20 +104,24 @@ class Stepper:
                 after = await self._commit(row, change, node, now)
                 if after is None:
                     again = await self._store.read_again(row, node)
-                    if again is None or again.version == row.version:
+                    if again is None:
                         await self._refused(row, observation)
                         return
+                    if again.version == row.version:
+                        msg = f"{change.cause} was refused under a claim that stands"
+                        raise AssertionError(msg)
                     row = again
                     continue
                 row = after
             if change.then is None or context is None:
                 return
-            if change.then in (Call.CREATE, Call.DELETE) and not self._lease.trusted():
-                logger.warning("lease of this node is in doubt: %s waits", row.id)
-                return
             observation = await self._observe(change.then, row, context)
 
     async def _observe(self, call: Call, row: Claimed, context: Context) -> Observation:
+        if call in (Call.CREATE, Call.DELETE) and not self._lease.trusted():
+            # Nothing was called, and that is surely so.
+            what = "the lease of this node is in doubt"
+            return CallFailed(call, Failure.TRANSIENT, what)
         if call is not Call.LOOKUP:
             return await self._calls.make(call, row, context)
         self._reach("lookup.before_read")

@@ -112,13 +112,7 @@ def _queued(case: Case, observation: Observation) -> Change:
     if not isinstance(observation, Due):
         return _impossible(case, observation)
     row = case.row
-    if row.resolution == Resolution.GIVE_UP:
-        return case.end(
-            Cause.OPERATOR_FAILED,
-            code="OPERATOR_FAILED",
-            message="failed by an operator",
-        )
-    ended = case.end_unsubmitted()
+    ended = _end_queued(case)
     if ended is not None:
         return ended
     if case.now < row.ready_at:
@@ -135,6 +129,16 @@ def _queued(case: Case, observation: Observation) -> Change:
         due=case.now,
         then=Call.CREATE,
     )
+
+
+def _end_queued(case: Case) -> Change | None:
+    if case.row.resolution == Resolution.GIVE_UP:
+        return case.end(
+            Cause.OPERATOR_FAILED,
+            code="OPERATOR_FAILED",
+            message="failed by an operator",
+        )
+    return case.end_unsubmitted()
 
 
 def _in_creating(case: Case, observation: Observation) -> Change:
@@ -199,9 +203,14 @@ def _in_aborting(case: Case, observation: Observation) -> Change:
 
 
 def _unloaded(case: Case) -> Change:
-    ended = case.end_unsubmitted() if case.phase is Phase.QUEUED else None
-    if ended is not None:
-        return ended
+    # What needs no connector goes on without one.
+    wanted = None
+    if case.phase is Phase.QUEUED:
+        wanted = _end_queued(case)
+    elif case.phase is Phase.CREATE_UNKNOWN:
+        wanted = _creating.resolved(case)
+    if wanted is not None:
+        return wanted
     row = case.row
     what = f"no connector for {row.task_type!r} version {row.task_version} is loaded"
     return case.hold(Hold.CONNECTOR_MISSING, what)

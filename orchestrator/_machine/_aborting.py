@@ -54,9 +54,8 @@ def deleted(case: Case) -> Change:
 
 def got(case: Case, answer: Got) -> Change:
     """Return the end if the job has ended, whichever way; else wait."""
-    row = case.row
-    timer = row.timer._replace(polls=row.timer.polls + 1)
-    case = case._replace(row=row._replace(timer=timer))
+    case = case.polled()
+    row, timer = case.row, case.row.timer
     if answer.phase is RemotePhase.SUCCEEDED and answer.outputs_problem is None:
         return case.end(
             Cause.FINISHED_FIRST,
@@ -69,11 +68,13 @@ def got(case: Case, answer: Got) -> Change:
             cleanup=Cleanup.DONE,
         )
     if answer.phase in REMOTE_TERMINAL:
-        return _end(case, Cleanup.DONE, remote=answer.phase)
+        # Outputs that do not fit are never retried, whatever the reason to abort.
+        again = answer.phase is not RemotePhase.SUCCEEDED
+        return _end(case, Cleanup.DONE, remote=answer.phase, again=again)
+    # A job that still answers does not end a streak of failed deletes: else each
+    # round would be history, and the error lost to the one who has to clean up.
     step = timer.step + 1
-    timer = timer._replace(
-        step=step, errors=0, errors_since=None, called_at=case.now, last_error=None
-    )
+    timer = timer._replace(step=step, called_at=case.now)
     sets: dict[str, object] = {"remote_phase": str(answer.phase)}
     due_at = case.now + case.policies.poll_delay(step, case.rng)
     if row.hold is not None:
@@ -84,6 +85,8 @@ def got(case: Case, answer: Got) -> Change:
 
 def call_failed(case: Case, failed: CallFailed) -> Change:
     """Return what a failed delete or get means: later, confirmed, or on hold."""
+    if failed.call is Call.GET:
+        case = case.polled()
     match failed.failure:
         case Failure.GONE:
             return _end(case, Cleanup.DONE)
@@ -105,7 +108,13 @@ def _reason(case: Case) -> AbortReason:
     return AbortReason(case.row.end_reason or AbortReason.USER)
 
 
-def _end(case: Case, cleanup: Cleanup, *, remote: RemotePhase | None = None) -> Change:
+def _end(
+    case: Case,
+    cleanup: Cleanup,
+    *,
+    remote: RemotePhase | None = None,
+    again: bool = True,
+) -> Change:
     reason = _reason(case)
     message = case.row.end_message or case.reason_text(reason)
     abandoned = cleanup is Cleanup.ABANDONED
@@ -115,7 +124,8 @@ def _end(case: Case, cleanup: Cleanup, *, remote: RemotePhase | None = None) -> 
     if reason is AbortReason.USER:
         cause = Cause.ABORT_ABANDONED if abandoned else Cause.ABORT_CONFIRMED
     elif reason in _TIMEOUTS:
-        if reason is not AbortReason.DEADLINE and not abandoned and case.can_retry():
+        again = again and not abandoned and reason is not AbortReason.DEADLINE
+        if again and case.can_retry():
             return case.retry(Cause.TIMEOUT_RETRY, message, cleanup)
         cause = Cause.TIMEOUT_ABANDONED if abandoned else Cause.TIMEOUT_CONFIRMED
     else:

@@ -122,7 +122,9 @@ class Case(NamedTuple):
                 moments.append(started + limits.run_timeout_us)
         elif limits.queued_timeout_us and phase in (Phase.RUNNING, Phase.QUEUED):
             since = max(self.now, sets.get("ready_at", row.ready_at))
-            spent = self.queued_us() if phase == row.phase else sets.get("queued_us", 0)
+            spent = sets.get("queued_us", row.queued_us)
+            if phase == row.phase:
+                spent = self.queued_us()
             moments.append(since + limits.queued_timeout_us - spent)
         return min(moments, default=None)
 
@@ -268,7 +270,13 @@ class Case(NamedTuple):
             Cause.HOLD_SET, sets=sets, due=due, timer=timer, message=message
         )
 
-    # Bookkeeping of failed calls
+    # Bookkeeping of calls
+
+    def polled(self) -> Case:
+        """Return the case with one more ``get`` counted."""
+        timer = self.row.timer
+        timer = timer._replace(polls=timer.polls + 1)
+        return self._replace(row=self.row._replace(timer=timer))
 
     def failed_timer(self, failed: CallFailed) -> Timer:
         """Return the timer after one more failed call in a row."""

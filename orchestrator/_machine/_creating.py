@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator._clock import duration_to_us
 from orchestrator._machine._case import CODES
-from orchestrator._phase import AbortReason, Cause, Hold, Resolution, WaitingOn
+from orchestrator._phase import AbortReason, Cause, Hold, Phase, Resolution, WaitingOn
 from orchestrator._records import Call, Failure, Refused, Timer
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def adopt(case: Case, cause: Cause, job: NewJob) -> Change:
         "hold": None,
         "waiting_on": None,
     }
+    if case.phase is Phase.CREATE_UNKNOWN:
+        sets["resolution"] = None  # what a user said was about this unknown alone
     timer = Timer(polls=row.timer.polls, called_at=case.now)
     reason = case.pressing()
     if reason is not None:
@@ -71,7 +73,7 @@ def _unknown(
     ruled_out = row.refused if refused is None else refused
     return case.move(
         cause,
-        sets={"refused": ruled_out},
+        sets={"refused": ruled_out, "hold": None},
         due=case.now
         if ruled_out != row.refused
         else case.now + case.error_delay(failed, timer.errors),
@@ -95,7 +97,7 @@ def _not_created(case: Case, failed: CallFailed) -> Change:
                 return case.retry(Cause.NOT_CREATED_RETRY, message, None)
             return case.end(Cause.NOT_CREATED, code="NOT_CREATED", message=message)
     timer = case.failed_timer(failed)
-    sets: dict[str, object] = {"creates": 0, "create_called_at": None}
+    sets: dict[str, object] = {"creates": 0, "create_called_at": None, "hold": None}
     if failed.failure in (Failure.UNAUTHORIZED, Failure.SECRET):
         unauthorized = failed.failure is Failure.UNAUTHORIZED
         hold = Hold.UNAUTHORIZED if unauthorized else Hold.SECRET_UNRESOLVED
@@ -155,13 +157,13 @@ def recover(case: Case, *, in_flight: bool) -> Change:
     for it, the connector's ``on_unknown_create``.
     """
     row, policies = case.row, case.policies
+    called = row.create_called_at if row.create_called_at is not None else row.phase_at
+    if policies.remembers(case.now - called) and not row.refused & Refused.REPLAY:
+        return _create_again(case, Cause.REPLAYED, creates=row.creates + 1)
     if in_flight:
         # The detached call may still answer, and its answer goes to the ledger.
         wait = policies.error_delay(max(row.timer.errors, 1), case.rng)
         return case.note(due=case.now + wait)
-    called = row.create_called_at if row.create_called_at is not None else row.phase_at
-    if policies.remembers(case.now - called) and not row.refused & Refused.REPLAY:
-        return _create_again(case, Cause.REPLAYED, creates=row.creates + 1)
     if policies.can_find and not row.refused & Refused.FIND:
         return case.go_on(Call.FIND)
     return _by_policy(case)
@@ -183,7 +185,7 @@ def _by_policy(case: Case) -> Change:
 
 
 def _create_again(case: Case, cause: Cause, *, creates: int) -> Change:
-    sets: dict[str, object] = {"creates": creates, "hold": None}
+    sets: dict[str, object] = {"creates": creates, "hold": None, "resolution": None}
     if cause is Cause.KNOWN_ABSENT or case.row.create_called_at is None:
         # The age of a token counts from its first call, unless that is known void.
         sets["create_called_at"] = case.now

@@ -50,12 +50,13 @@ def _abort(
 
 def got(case: Case, answer: Got) -> Change:
     """Return what the service's answer means."""
+    polled = case.polled()
     match answer.phase:
         case RemotePhase.SUCCEEDED:
             return succeeded(case, answer, Cause.REMOTE_SUCCEEDED)
         case RemotePhase.FAILED:
             if case.policies.policy.retry_on_failed and case.can_retry():
-                return case.retry(Cause.REMOTE_FAILED_RETRY, answer.message, None)
+                return polled.retry(Cause.REMOTE_FAILED_RETRY, answer.message, None)
             return _failed(case, answer, Cause.REMOTE_FAILED, "REMOTE_FAILED")
         case RemotePhase.ABORTED:
             return _failed(case, answer, Cause.REMOTE_ABORTED, "REMOTE_ABORTED")
@@ -63,7 +64,7 @@ def got(case: Case, answer: Got) -> Change:
             if case.row.abort_requested_at is not None:
                 return _failed(case, answer, Cause.ENDED_BEFORE_ABORT, "ABORTED")
             if case.can_retry():
-                return case.retry(Cause.REMOTE_RETRYABLE_FAILED, answer.message, None)
+                return polled.retry(Cause.REMOTE_RETRYABLE_FAILED, answer.message, None)
             return _failed(case, answer, Cause.RETRIES_EXHAUSTED, "RETRIES_EXHAUSTED")
         case _:
             return _still_running(case, answer)
@@ -71,7 +72,7 @@ def got(case: Case, answer: Got) -> Change:
 
 def succeeded(case: Case, answer: Got, cause: Cause) -> Change:
     """Return the end of a job that succeeded, if its outputs fit."""
-    case = _polled(case)
+    case = case.polled()
     if answer.outputs_problem is not None:
         return case.end(
             Cause.OUTPUTS_REJECTED,
@@ -88,14 +89,7 @@ def succeeded(case: Case, answer: Got, cause: Cause) -> Change:
 
 def _failed(case: Case, answer: Got, cause: Cause, code: str) -> Change:
     message = answer.message or f"the service says {answer.phase}"
-    return _polled(case).end(cause, code=code, message=message, sets=_told(answer))
-
-
-def _polled(case: Case) -> Case:
-    timer = case.row.timer
-    return case._replace(
-        row=case.row._replace(timer=timer._replace(polls=timer.polls + 1))
-    )
+    return case.polled().end(cause, code=code, message=message, sets=_told(answer))
 
 
 def _told(answer: Got) -> dict[str, Any]:
@@ -146,7 +140,7 @@ def _still_running(case: Case, answer: Got) -> Change:
 
 def get_failed(case: Case, failed: CallFailed) -> Change:
     """Return what a failed poll means: never, by itself, the job's failure."""
-    polled = _polled(case)
+    polled = case.polled()
     row, policy = polled.row, case.policies.policy
     match failed.failure:
         case Failure.UNAUTHORIZED:

@@ -157,6 +157,8 @@ class Orchestrator(Reading):
         """
         if not self._engine.lease.node:
             await self._engine.lead()
+        elif not self._engine.lease.trusted():
+            await self._engine.lease.renew()  # no heartbeat beats for ticks by hand
         return await self._engine.scheduler.tick()
 
     # Submitting

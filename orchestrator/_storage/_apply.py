@@ -161,7 +161,16 @@ class Apply(Item):
     @classmethod
     async def write(cls, tx: Tx, items: Sequence[Apply]) -> None:
         """Update the wide rows, then history, timers, ledger, outbox, counters."""
-        node, now = items[0].node, items[0].now
+        nodes: dict[str, list[Apply]] = {}
+        for item in items:
+            nodes.setdefault(item.node, []).append(item)
+        # More than one only in the moment in which a lease was lost and begun anew.
+        for node, group in nodes.items():
+            await cls._write(tx, group, node)
+
+    @staticmethod
+    async def _write(tx: Tx, items: Sequence[Apply], node: str) -> None:
+        now = items[0].now
         shapes: dict[tuple[bool, tuple[str, ...]], list[Apply]] = {}
         for item in items:
             item.result = True

@@ -105,24 +105,44 @@ class Submit(Item):
         held = await cls._holders(tx, items)
         fresh: list[NewExecution] = []
         for item in items:
-            item.result = []
-            for new in item.news:
-                holder = held.get(new.key) if new.key is not None else None
-                if holder is None or (
-                    new.replaces_failed and holder.failed and holder.same(new)
-                ):
-                    if holder is not None:
-                        new.row["retry_of"] = holder.execution_id
-                    fresh.append(new)
-                    item.result.append(Submitted(new.row["id"]))
-                    held[new.key] = _Holder(new.row["id"], new.request_hash, False)  # noqa: FBT003
-                    continue
-                conflict = not holder.same(new)
-                item.result.append(
-                    Submitted(holder.execution_id, existing=True, conflict=conflict)
-                )
+            own, item.result = cls._sort_out(item.news, held)
+            if any(answer.conflict for answer in item.result):
+                continue  # all or none
+            fresh += own
+            held |= {
+                new.key: _Holder(new.row["id"], new.request_hash, failed=False)
+                for new in own
+                if new.key is not None
+            }
         if fresh:
             await cls._insert(tx, fresh, items[0].now)
+
+    @staticmethod
+    def _sort_out(
+        news: Sequence[NewExecution], held: dict[str | None, _Holder]
+    ) -> tuple[list[NewExecution], list[Submitted]]:
+        """Return what is to be inserted, and an answer for each of *news*."""
+        fresh: list[NewExecution] = []
+        answers: list[Submitted] = []
+        mine: dict[str, _Holder] = {}
+        for new in news:
+            key = new.key
+            holder = None if key is None else mine.get(key) or held.get(key)
+            if holder is not None and not (
+                new.replaces_failed and holder.failed and holder.same(new)
+            ):
+                conflict = not holder.same(new)
+                answers.append(
+                    Submitted(holder.execution_id, existing=True, conflict=conflict)
+                )
+                continue
+            if holder is not None:
+                new.row["retry_of"] = holder.execution_id
+            if key is not None:
+                mine[key] = _Holder(new.row["id"], new.request_hash, failed=False)
+            fresh.append(new)
+            answers.append(Submitted(new.row["id"]))
+        return fresh, answers
 
     @staticmethod
     async def _holders(tx: Tx, items: Sequence[Submit]) -> dict[str | None, _Holder]:
