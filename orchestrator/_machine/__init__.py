@@ -85,7 +85,8 @@ def decide(
     Raises:
         IllegalTransition: The observation cannot belong to the phase: a bug.
     """
-    case = Case(row, now, now if believed is None else believed, policies, rng)
+    believed = now if believed is None else believed
+    case = Case(row, now, believed, policies, rng, row.timer)
     if isinstance(observation, Poisoned):
         return case.hold(Hold.POISON, observation.message)
     if isinstance(observation, Unloaded):

@@ -55,7 +55,7 @@ def deleted(case: Case) -> Change:
 def got(case: Case, answer: Got) -> Change:
     """Return the end if the job has ended, whichever way; else wait."""
     case = case.polled()
-    row, timer = case.row, case.row.timer
+    row, timer = case.row, case.timer
     if answer.phase is RemotePhase.SUCCEEDED and answer.outputs_problem is None:
         return case.end(
             Cause.FINISHED_FIRST,
@@ -119,7 +119,7 @@ def _end(
     message = case.row.end_message or case.reason_text(reason)
     abandoned = cleanup is Cleanup.ABANDONED
     if abandoned:
-        told = case.row.timer.last_error or "it never ended"
+        told = case.timer.last_error or "it never ended"
         message = f"{message}; the job could not be confirmed deleted: {told}"
     if reason is AbortReason.USER:
         cause = Cause.ABORT_ABANDONED if abandoned else Cause.ABORT_CONFIRMED

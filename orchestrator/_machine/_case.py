@@ -51,6 +51,8 @@ class Case(NamedTuple):
     believed: int
     policies: Policies
     rng: Random
+    timer: Timer
+    """The row's, or what this decision has made of it so far."""
 
     @property
     def phase(self) -> Phase:
@@ -177,7 +179,7 @@ class Case(NamedTuple):
             "error_message": message if code else None,
             "hold": None,
             "waiting_on": None,
-            "polls": self.row.timer.polls,
+            "polls": self.timer.polls,
             **(sets or {}),
         }
         return self.move(cause, sets=final, message=message, cleanup=cleanup)
@@ -215,7 +217,7 @@ class Case(NamedTuple):
             "hold": None,
             "waiting_on": "RETRY_DELAY" if delay else None,
         }
-        timer = Timer(polls=row.timer.polls)
+        timer = Timer(polls=self.timer.polls)
         return self.move(
             cause, sets=sets, due=ready, timer=timer, message=message, cleanup=cleanup
         )
@@ -262,7 +264,7 @@ class Case(NamedTuple):
         row = self.row
         delay = self.policies.policy.hold_delay
         due = self.now + round(delay.total_seconds() * 1e6)
-        timer = timer or row.timer._replace(called_at=self.now, last_error=message)
+        timer = timer or self.timer._replace(called_at=self.now, last_error=message)
         if row.hold == hold:
             return self.note(due=due, timer=timer)
         sets = {"hold": str(hold)}
@@ -274,14 +276,12 @@ class Case(NamedTuple):
 
     def polled(self) -> Case:
         """Return the case with one more ``get`` counted."""
-        timer = self.row.timer
-        timer = timer._replace(polls=timer.polls + 1)
-        return self._replace(row=self.row._replace(timer=timer))
+        return self._replace(timer=self.timer._replace(polls=self.timer.polls + 1))
 
     def failed_timer(self, failed: CallFailed) -> Timer:
         """Return the timer after one more failed call in a row."""
         row = self.row
-        timer = row.timer
+        timer = self.timer
         spent = 0
         if timer.errors and timer.called_at is not None:
             planned = max(row.due_at - timer.called_at, 0)

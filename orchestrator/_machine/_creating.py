@@ -21,7 +21,6 @@ _ABORTING = {
 
 def adopt(case: Case, cause: Cause, job: NewJob) -> Change:
     """Return what follows when the attempt's job is known: it is polled, or ended."""
-    row = case.row
     sets = {
         "meta": job.meta,
         "meta_version": job.meta_version,
@@ -32,7 +31,7 @@ def adopt(case: Case, cause: Cause, job: NewJob) -> Change:
     }
     if case.phase is Phase.CREATE_UNKNOWN:
         sets["resolution"] = None  # what a user said was about this unknown alone
-    timer = Timer(polls=row.timer.polls, called_at=case.now)
+    timer = Timer(polls=case.timer.polls, called_at=case.now)
     reason = case.pressing()
     if reason is not None:
         sets |= {"end_reason": str(reason), "end_message": case.reason_text(reason)}
@@ -83,7 +82,7 @@ def _unknown(
 
 
 def _not_created(case: Case, failed: CallFailed) -> Change:
-    row, message = case.row, failed.message
+    message = failed.message
     reason = case.pressing()
     if reason is not None:
         return case.end_unsubmitted() or case.go_on(Call.LOOKUP)
@@ -103,7 +102,7 @@ def _not_created(case: Case, failed: CallFailed) -> Change:
         hold = Hold.UNAUTHORIZED if unauthorized else Hold.SECRET_UNRESOLVED
         delay = duration_to_us(case.policies.policy.hold_delay)
         # Outside every budget: the streak is kept only to be seen.
-        timer = row.timer._replace(called_at=case.now, last_error=message)
+        timer = case.timer._replace(called_at=case.now, last_error=message)
         return case.move(
             Cause.CREATE_UNAUTHORIZED,
             sets=sets | {"hold": str(hold)},
@@ -138,7 +137,7 @@ def resolved(case: Case) -> Change | None:
                     "refused": 0,
                     "hold": None,
                 },
-                timer=Timer(polls=case.row.timer.polls),
+                timer=Timer(polls=case.timer.polls),
                 message="resolved as absent by a user",
             )
         case Resolution.GIVE_UP:
@@ -162,7 +161,7 @@ def recover(case: Case, *, in_flight: bool) -> Change:
         return _create_again(case, Cause.REPLAYED, creates=row.creates + 1)
     if in_flight:
         # The detached call may still answer, and its answer goes to the ledger.
-        wait = policies.error_delay(max(row.timer.errors, 1), case.rng)
+        wait = policies.error_delay(max(case.timer.errors, 1), case.rng)
         return case.note(due=case.now + wait)
     if policies.can_find and not row.refused & Refused.FIND:
         return case.go_on(Call.FIND)
@@ -175,7 +174,7 @@ def _by_policy(case: Case) -> Change:
     refused = row.refused & Refused.REPLAY
     if choice == "create" and not refused and case.pressing() is None:
         return _create_again(case, Cause.CREATE_AGAIN, creates=row.creates + 1)
-    told = row.timer.last_error or "the process that called create ended"
+    told = case.timer.last_error or "the process that called create ended"
     message = f"create was called and nobody knows its outcome: {told}"
     if choice == "hold":
         return case.hold(Hold.OUTCOME_UNKNOWN, message)
@@ -199,7 +198,7 @@ def find_absent(case: Case) -> Change:
     called = row.create_called_at if row.create_called_at is not None else row.phase_at
     settled = called + duration_to_us(case.policies.policy.find_settle)
     if case.now < settled:
-        timer = row.timer._replace(errors=0, errors_since=None, budget_us=0)
+        timer = case.timer._replace(errors=0, errors_since=None, budget_us=0)
         return case.note(due=settled, timer=timer)
     reason = case.pressing()
     if reason is AbortReason.USER:

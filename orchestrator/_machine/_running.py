@@ -50,13 +50,14 @@ def _abort(
 
 def got(case: Case, answer: Got) -> Change:
     """Return what the service's answer means."""
-    polled = case.polled()
     match answer.phase:
         case RemotePhase.SUCCEEDED:
             return succeeded(case, answer, Cause.REMOTE_SUCCEEDED)
         case RemotePhase.FAILED:
             if case.policies.policy.retry_on_failed and case.can_retry():
-                return polled.retry(Cause.REMOTE_FAILED_RETRY, answer.message, None)
+                return case.polled().retry(
+                    Cause.REMOTE_FAILED_RETRY, answer.message, None
+                )
             return _failed(case, answer, Cause.REMOTE_FAILED, "REMOTE_FAILED")
         case RemotePhase.ABORTED:
             return _failed(case, answer, Cause.REMOTE_ABORTED, "REMOTE_ABORTED")
@@ -64,7 +65,9 @@ def got(case: Case, answer: Got) -> Change:
             if case.row.abort_requested_at is not None:
                 return _failed(case, answer, Cause.ENDED_BEFORE_ABORT, "ABORTED")
             if case.can_retry():
-                return polled.retry(Cause.REMOTE_RETRYABLE_FAILED, answer.message, None)
+                return case.polled().retry(
+                    Cause.REMOTE_RETRYABLE_FAILED, answer.message, None
+                )
             return _failed(case, answer, Cause.RETRIES_EXHAUSTED, "RETRIES_EXHAUSTED")
         case _:
             return _still_running(case, answer)
@@ -113,9 +116,9 @@ def _still_running(case: Case, answer: Got) -> Change:
         sets["run_started_at"] = case.now
         sets["queued_us"] = case.queued_us()
     changed = answer.phase != row.remote_phase
-    step = 0 if changed else row.timer.step + 1
-    timer = row.timer._replace(
-        polls=row.timer.polls + 1,
+    step = 0 if changed else case.timer.step + 1
+    timer = case.timer._replace(
+        polls=case.timer.polls + 1,
         step=step,
         errors=0,
         errors_since=None,
@@ -127,7 +130,7 @@ def _still_running(case: Case, answer: Got) -> Change:
     if row.hold is not None:
         cause = Cause.HOLD_RELEASED
         sets["hold"] = None
-    elif row.timer.errors:
+    elif case.timer.errors:
         cause = Cause.ERRORS_ENDED
     elif changed:
         cause = Cause.REMOTE_PHASE_CHANGED
