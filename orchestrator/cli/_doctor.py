@@ -1,0 +1,265 @@
+"""``doctor``: what needs a person, and who is at work. It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._clock import SystemClock, duration_to_us, to_datetime
+from orchestrator._phase import LIVE, Hold, Phase
+from orchestrator._registry import DEFAULT_REGISTRY
+from orchestrator._storage import HEAD
+from orchestrator.cli._errors import DID_NOT_SUCCEED, OK
+from orchestrator.cli._open import with_store
+from orchestrator.cli._text import iso, print_fields, print_json, print_table
+from orchestrator.errors import ConnectorNotFoundError, InvalidInputError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator._records import Execution
+    from orchestrator._storage import Store
+
+OVERDUE = timedelta(minutes=1)
+_PAGE = 1000
+
+_ADVICE = {
+    Hold.CONNECTOR_MISSING: "start a process that registers this task type",
+    Hold.META_UNREADABLE: "run code that can read the stored resource meta",
+    Hold.UNAUTHORIZED: "renew the credentials; it goes on by itself",
+    Hold.SECRET_UNRESOLVED: "set the variable for the process that runs it",
+    Hold.POISON: "report it as a bug, with `orchestrator show ID --json`",
+    Hold.OUTCOME_UNKNOWN: "look at the service, then `orchestrator resolve ID`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not mend itself."""
+
+    kind: str
+    execution_id: str | None
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process that runs ticks, or ran them until it died."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: str
+    lease_until: str
+    state: str
+
+
+def doctor(options: Namespace) -> int:
+    """Look at everything that may wait for a person; exit 1 if anything does."""
+    if options.days < 0:
+        raise InvalidInputError("days", f"must not be negative, got {options.days}")
+    return with_store(options, _doctor)
+
+
+async def _doctor(store: Store, options: Namespace) -> int:
+    now = SystemClock().now_us()
+    rows = await store.read(_read_nodes)
+    nodes = await asyncio.to_thread(lambda: [_node(row, now) for row in rows])
+    phases: Counter[str] = Counter()
+    for (_, phase), count in (await store.counts()).items():
+        phases[phase] += count
+    owed = [job async for job in _orphans(store, now, options.days)]
+    problems = [
+        *_unattended(phases, nodes),
+        *[_stuck(e, now) for e in await store.stuck(now - _us(OVERDUE))],
+        *[problem for problem in owed if problem.kind == "orphan"],
+    ]
+    if options.connectors:
+        problems += [problem async for problem in _unreadable(store)]
+    report = {
+        "ok": not problems,
+        "database": store.path,
+        "schema": HEAD,
+        "files": store.sizes(),
+        "nodes": [asdict(node) for node in nodes],
+        "executions": {phase: phases[phase] for phase in Phase if phases[phase]},
+        "jobs_to_delete": sum(problem.kind == "due" for problem in owed),
+        "problems": [asdict(problem) for problem in problems],
+    }
+    if options.json:
+        print_json(report)
+    else:
+        _print(report, problems)
+    return DID_NOT_SUCCEED if problems else OK
+
+
+def _us(duration: timedelta) -> int:
+    return duration_to_us(duration)
+
+
+# Who is at work
+
+
+async def _read_nodes(connection: AsyncConnection) -> Sequence[Any]:
+    rows = await connection.exec_driver_sql(
+        "SELECT id, host, pid, lock_path, version, started_at, until FROM node"
+        " WHERE ended_at IS NULL ORDER BY started_at, id"
+    )
+    return rows.all()
+
+
+def _node(row: Any, now: int) -> Node:
+    state = "alive"
+    if _is_dead(row.host, row.lock_path):
+        state = "dead"
+    elif row.until < now:
+        state = "silent"
+    return Node(
+        id=row.id,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        started_at=iso(to_datetime(row.started_at)),
+        lease_until=iso(to_datetime(row.until)),
+        state=state,
+    )
+
+
+def _is_dead(host: str, lock_path: str | None) -> bool:
+    """Tell whether a node of this host let its lock go, without taking it away.
+
+    A shared lock is asked for and given back: whoever wants the file for good at
+    this very moment sees it taken, and asks again with its next heartbeat.
+    """
+    if lock_path is None or host != os.uname().nodename:
+        return False
+    try:
+        descriptor = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _unattended(phases: Counter[str], nodes: Sequence[Node]) -> Iterator[Problem]:
+    live = sum(phases[phase] for phase in LIVE)
+    if live and not any(node.state == "alive" for node in nodes):
+        text = f"{live} live executions, and no process is at work on this database"
+        yield Problem("unattended", None, text, "start the program that runs them")
+
+
+# What waits
+
+
+def _stuck(execution: Execution, now: int) -> Problem:
+    if execution.hold is not None:
+        said = execution.last_error or execution.message
+        text = f"{execution.phase} on hold, {execution.hold}"
+        advice = _ADVICE.get(Hold(execution.hold), "")
+        return Problem(
+            "held", execution.id, f"{text}: {said}" if said else text, advice
+        )
+    late = "late"
+    if execution.due_at is not None:
+        seconds = (to_datetime(now) - execution.due_at).total_seconds()
+        late = f"{seconds:.0f} s overdue"
+    text = f"{execution.phase}, task type {execution.task_type}, {late}"
+    advice = "start a process that registers this task type"
+    return Problem("overdue", execution.id, text, advice)
+
+
+async def _orphans(store: Store, now: int, days: int) -> AsyncIterator[Problem]:
+    since = iso(to_datetime(max(now - _us(timedelta(days=days)), 0)))
+
+    async def read(connection: AsyncConnection) -> Sequence[Any]:
+        rows = await connection.exec_driver_sql(
+            "SELECT execution_id, attempt, task_type, job_key, state, error"
+            " FROM orphans_v1 WHERE state = 'DUE' OR recorded_at >= ?"
+            " ORDER BY recorded_at",
+            (since,),
+        )
+        return rows.all()
+
+    for row in await store.read(read):
+        kind = "due" if row.state == "DUE" else "orphan"
+        job = f"job {row.job_key}" if row.job_key else "a job that may exist"
+        text = f"{row.state}: {job} of attempt {row.attempt}, {row.task_type}"
+        if row.error:
+            text = f"{text}: {row.error}"
+        advice = "look for it at the service, and end it there"
+        yield Problem(kind, row.execution_id, text, advice)
+
+
+async def _unreadable(store: Store) -> AsyncIterator[Problem]:
+    """Yield what the loaded connectors could not run or read."""
+    missing: Counter[tuple[str, int]] = Counter()
+    after = None
+    while True:
+        page = await store.find(phases=LIVE, limit=_PAGE, after=after)
+        for execution in page:
+            kind = (execution.task_type, execution.task_version)
+            try:
+                connector = DEFAULT_REGISTRY.get_connector(*kind)
+            except ConnectorNotFoundError:
+                missing[kind] += 1
+                continue
+            if execution.resource_meta is None:
+                continue
+            try:
+                connector.metadata_type.decode(execution.resource_meta)
+            except Exception as error:  # noqa: BLE001 - a user's own decode
+                advice = "add defaults or an upcast to its class before you deploy it"
+                yield Problem("unreadable", execution.id, str(error), advice)
+        if len(page) < _PAGE:
+            break
+        after = page[-1].id
+    for (task_type, version), count in sorted(missing.items()):
+        text = f"no connector for {task_type!r} version {version}: {count} live"
+        yield Problem("no connector", None, text, "register it before you deploy")
+
+
+# Telling
+
+
+def _print(report: dict[str, Any], problems: Sequence[Problem]) -> None:
+    files = ", ".join(
+        f"{path} {size:,} bytes" for path, size in report["files"].items()
+    )
+    counts = ", ".join(f"{n} {phase}" for phase, n in report["executions"].items())
+    print_fields(
+        [
+            ("database", f"{report['database']}, schema {report['schema']}"),
+            ("files", files),
+            ("executions", counts or "none"),
+            ("jobs to delete", report["jobs_to_delete"] or None),
+        ]
+    )
+    nodes = report["nodes"]
+    print(f"\nnodes: {len(nodes)}")
+    if nodes:
+        heads = ("NODE", "STATE", "HOST", "PID", "VERSION", "STARTED")
+        columns = ("id", "state", "host", "pid", "version", "started_at")
+        print_table(heads, ([node[c] for c in columns] for node in nodes))
+    print(f"\nproblems: {len(problems)}")
+    if problems:
+        print_table(
+            ("KIND", "EXECUTION", "WHAT"),
+            ((p.kind, p.execution_id, f"{p.text} -> {p.advice}") for p in problems),
+        )

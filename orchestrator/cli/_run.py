@@ -1,0 +1,116 @@
+"""``run``: submit a task, show how it goes, and wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._clock import SystemClock
+from orchestrator._codec import inputs_from_text
+from orchestrator._orchestrator import Orchestrator
+from orchestrator._phase import Phase
+from orchestrator.cli._errors import DID_NOT_SUCCEED, OK
+from orchestrator.cli._load import load_connectors, load_task, pairs
+from orchestrator.cli._text import one_line, print_json, record, to_json
+from orchestrator.errors import WaitTimeoutError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from orchestrator._orchestrator import Handle
+    from orchestrator._records import Execution
+    from orchestrator._tasks import TaskTemplate
+
+_LOOK_S = 0.25
+
+
+def run(options: Namespace) -> int:
+    """Submit, and unless told otherwise run and wait here."""
+    texts = pairs("input", options.input)
+    labels = pairs("label", options.label)
+    load_connectors(options.connectors)
+    task = load_task(options.task)
+    inputs = inputs_from_text(task.interface, texts)
+    return asyncio.run(_run(options, task, inputs, labels))
+
+
+async def _run(
+    options: Namespace,
+    task: TaskTemplate,
+    inputs: dict[str, Any],
+    labels: dict[str, str],
+) -> int:
+    async with Orchestrator(options.database, start=not options.no_wait) as orch:
+        handle = await orch.submit(
+            task, inputs, idempotency_key=options.idempotency_key, labels=labels
+        )
+        if options.no_wait:
+            return await _accepted(handle, as_json=options.json)
+        if not options.json:
+            known = " (it was there before)" if handle.existing else ""
+            print(f"execution {handle.id}{known}", file=sys.stderr)
+        execution = await follow(handle, options.timeout, quiet=options.json)
+    return conclude(execution, as_json=options.json)
+
+
+async def _accepted(handle: Handle, *, as_json: bool) -> int:
+    if as_json:
+        print_json(record(await handle.get()))
+    else:
+        print(handle.id)
+    return OK
+
+
+async def follow(handle: Handle, timeout_s: float | None, *, quiet: bool) -> Execution:
+    """Return the terminal record; print its transitions meanwhile, unless *quiet*.
+
+    Raises:
+        WaitTimeoutError: It is not terminal after *timeout_s*.
+    """
+    clock = SystemClock()
+    began, shown = clock.monotonic(), 0
+    while True:
+        left = None
+        if timeout_s is not None:
+            left = max(timeout_s - (clock.monotonic() - began), 0.0)
+        try:
+            execution = await handle.wait(
+                _LOOK_S if left is None else min(left, _LOOK_S)
+            )
+        except WaitTimeoutError:
+            if left == 0 and timeout_s is not None:
+                raise WaitTimeoutError(handle.id, timeout_s) from None
+            execution = None
+        if not quiet:
+            shown = await _tell_news(handle, shown)
+        if execution is not None:
+            return execution
+
+
+async def _tell_news(handle: Handle, shown: int) -> int:
+    for row in (await handle.history())[shown:]:
+        time = row.at.strftime("%H:%M:%S.%f")[:-3]
+        line = f"{time}  {row.to_phase:<14}  {row.cause:<22}  {row.message or ''}"
+        print(one_line_kept(line), file=sys.stderr, flush=True)
+        shown = row.version
+    return shown
+
+
+def one_line_kept(line: str) -> str:
+    """Return an aligned line, harmless, with its spaces."""
+    return "  ".join(one_line(part) for part in line.rstrip().split("  "))
+
+
+def conclude(execution: Execution, *, as_json: bool) -> int:
+    """Print how *execution* ended, and return the exit code that says so."""
+    succeeded = execution.phase is Phase.SUCCEEDED
+    if as_json:
+        print_json(record(execution))
+    elif succeeded:
+        print(to_json(dict(execution.outputs or {})))
+    else:
+        words = execution.error_message or execution.message or "no message"
+        text = f"{execution.phase} [{execution.error_code}]: {words}"
+        print(one_line(text), file=sys.stderr)
+    return OK if succeeded else DID_NOT_SUCCEED
