@@ -139,7 +139,7 @@ class Calls:
             return self._got(resource, context, row)
         except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
             what = f"get answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.GET, Failure.ERROR, self._say(what))
+            return CallFailed(Call.GET, Failure.ERROR, self.say(what))
 
     async def delete(self, row: Any, context: Context) -> Deleted | CallFailed:
         """Ask the service to end the job of a claimed row, or of a ledger entry."""
@@ -179,7 +179,7 @@ class Calls:
             try:
                 encoded = encode_outputs(context.interface, resource.outputs)
             except OutputMismatchError as error:
-                problem = self._say(f"outputs.{error}")
+                problem = self.say(f"outputs.{error}")
             else:
                 if encoded is not None:
                     outputs, outputs_json = encoded.proto, encoded.json
@@ -187,10 +187,11 @@ class Calls:
                     if size > limit:
                         problem = f"outputs have {size} bytes, the limit is {limit}"
         message = resource.message
-        links, info = resource.log_links, resource.custom_info
+        links = [*context.template.metadata.log_links, *(resource.log_links or ())]
+        info = resource.custom_info
         return Got(
             phase=phase,
-            message=None if message is None else self._say(str(message)),
+            message=None if message is None else self.say(str(message)),
             log_links=None
             if not links
             else self._redactor.redact(
@@ -215,7 +216,7 @@ class Calls:
         try:
             kwargs = self._kwargs(context, meta=None)
         except SecretNotFoundError as error:
-            return CallFailed(Call.CREATE, Failure.SECRET, self._say(str(error)))
+            return CallFailed(Call.CREATE, Failure.SECRET, self.say(str(error)))
         kwargs |= {
             "task_template": context.template,
             "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
@@ -257,7 +258,7 @@ class Calls:
             return Created(new_job(answer, row.id, row.attempt, context))
         except Exception as error:  # noqa: BLE001 - a job exists, its handle does not
             what = f"create answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.CREATE, Failure.ERROR, self._say(what))
+            return CallFailed(Call.CREATE, Failure.ERROR, self.say(what))
 
     def _detach(
         self, task: asyncio.Future[Any], row: Claimed, context: Context
@@ -301,7 +302,7 @@ class Calls:
             )
         except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
             what = f"find answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.FIND, Failure.ERROR, self._say(what))
+            return CallFailed(Call.FIND, Failure.ERROR, self.say(what))
 
     # Errors
 
@@ -313,15 +314,16 @@ class Calls:
             raise error
         if isinstance(error, TimeoutError) and call is not Call.CREATE:
             text = str(error) or f"{call} did not answer within {timeout:g} s"
-            return CallFailed(call, Failure.TIMEOUT, self._say(text))
+            return CallFailed(call, Failure.TIMEOUT, self.say(text))
         failure = _meaning(call, error, context)
         retry_after = None
         if isinstance(error, TransientError) and error.retry_after:
             retry_after = seconds_to_us(error.retry_after)
         text = _describe(error)
-        return CallFailed(call, failure, self._say(text), retry_after)
+        return CallFailed(call, failure, self.say(text), retry_after)
 
-    def _say(self, text: str) -> str:
+    def say(self, text: str) -> str:
+        """Return *text* without secrets and control sequences, bounded."""
         return clean(self._redactor.redact(text))
 
 

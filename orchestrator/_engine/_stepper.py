@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from orchestrator._clock import duration_to_us
-from orchestrator._engine._text import clean
 from orchestrator._machine import decide
 from orchestrator._phase import TERMINAL, Phase
 from orchestrator._policies import Policies
@@ -171,7 +170,7 @@ class Stepper:
 
     async def _poison(self, row: Claimed, node: str, error: Exception) -> None:
         now = self._clock.now_us()
-        what = clean(f"{type(error).__name__}: {error}")
+        what = self._calls.say(f"{type(error).__name__}: {error}")
         try:
             current = await self._store.read_again(row, node)
             if current is None:

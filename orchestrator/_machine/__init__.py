@@ -162,7 +162,7 @@ def _in_creating(case: Case, observation: Observation) -> Change:
 def _in_unknown(case: Case, observation: Observation) -> Change:
     match observation:
         case Due():
-            return _creating.resolved(case) or case.go_on(Call.LOOKUP)
+            return _creating.wished(case) or case.go_on(Call.LOOKUP)
         case Recorded(job, in_flight):
             if job is not None:
                 return _creating.adopt(case, Cause.ADOPTED, job)

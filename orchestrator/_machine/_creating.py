@@ -124,6 +124,26 @@ def _not_created(case: Case, failed: CallFailed) -> Change:
     )
 
 
+def wished(case: Case) -> Change | None:
+    """Return what a user's wish means while the create is unknown, None without.
+
+    An abort cannot be carried out yet: it is recorded once, and what is found is
+    deleted.
+    """
+    row = case.row
+    change = resolved(case)
+    if change is not None or row.abort_requested_at is None or row.end_reason:
+        return change
+    text = case.reason_text(AbortReason.USER)
+    return case.move(
+        Cause.WISH_RECORDED,
+        sets={"end_reason": str(AbortReason.USER), "end_message": text},
+        due=case.now,
+        then=Call.LOOKUP,
+        message=text,
+    )
+
+
 def resolved(case: Case) -> Change | None:
     """Return what a user's resolution of an unknown create means, None without."""
     match case.row.resolution:

@@ -1,4 +1,4 @@
-"""Lines of a job's logs, in both shapes that Flyte's ``get_logs`` may have."""
+"""A job's logs, in both shapes that Flyte's ``get_logs`` may have, and its metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from orchestrator.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flyteidl2.connector.connector_pb2 import GetTaskLogsResponse
+    from flyteidl2.connector.connector_pb2 import (
+        GetTaskLogsResponse,
+        GetTaskMetricsResponse,
+    )
 
     from orchestrator._engine._contexts import Context
     from orchestrator._records import Execution
@@ -33,18 +36,11 @@ async def lines(
 ) -> AsyncIterator[str]:
     """Yield every line of every page, secrets redacted, without control sequences."""
     connector = context.connector
-    if execution.resource_meta is None:
-        raise InvalidInputError("execution_id", f"{execution.id} has no job yet")
-    if not implements(connector, "get_logs"):
-        problem = f"{type(connector).__qualname__} has no get_logs"
-        raise InvalidInputError("execution_id", problem)
-    meta = connector.metadata_type.decode(execution.resource_meta)
-    secrets = resolve(context.references)
-    redactor.register(secrets)
+    shared = _arguments(execution, context, redactor, "get_logs")
     token = ""
     for _ in range(_PAGES_MAX):
         following = ""
-        kwargs = {**secrets, "resource_meta": meta, "token": token}
+        kwargs = {**shared, "token": token}
         answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
         async for page in _pages(answer):
             following = page.header.token or following
@@ -54,6 +50,31 @@ async def lines(
         if not following or following == token:
             return
         token = following
+
+
+async def metrics(
+    execution: Execution, context: Context, redactor: Redactor
+) -> GetTaskMetricsResponse:
+    """Return what the connector's ``get_metrics`` says."""
+    connector = context.connector
+    shared = _arguments(execution, context, redactor, "get_metrics")
+    return await connector.get_metrics(**accepted(connector.get_metrics, shared))
+
+
+def _arguments(
+    execution: Execution, context: Context, redactor: Redactor, member: str
+) -> dict[str, Any]:
+    """Return the keyword arguments of an optional *member*, if it can be called."""
+    connector = context.connector
+    if execution.resource_meta is None:
+        raise InvalidInputError("execution_id", f"{execution.id} has no job yet")
+    if not implements(connector, member):
+        problem = f"{type(connector).__qualname__} has no {member}"
+        raise InvalidInputError("execution_id", problem)
+    secrets = resolve(context.references)
+    redactor.register(secrets)
+    meta = connector.metadata_type.decode(execution.resource_meta)
+    return {**secrets, "resource_meta": meta}
 
 
 async def _pages(answer: Any) -> AsyncIterator[GetTaskLogsResponse]:

@@ -21,6 +21,8 @@ from orchestrator.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from flyteidl2.connector.connector_pb2 import GetTaskMetricsResponse
+
     from orchestrator._clock import Clock
     from orchestrator._engine import Engine
     from orchestrator._orchestrator._verbs import Orchestrator
@@ -203,6 +205,18 @@ class Reading:
         context = await self._engine.context_of(execution)
         async for line in _logs.lines(execution, context, self._engine.redactor):
             yield line
+
+    async def metrics(self, execution_id: str) -> GetTaskMetricsResponse:
+        """Return the job's metrics as Flyte's protobuf, as the connector gives them.
+
+        Raises:
+            ExecutionNotFoundError: There is no such execution.
+            ConnectorNotFoundError: Nothing here runs its task type.
+            InvalidInputError: It has no job yet, or its connector has no metrics.
+        """
+        execution = await self.get(execution_id)
+        context = await self._engine.context_of(execution)
+        return await _logs.metrics(execution, context, self._engine.redactor)
 
     async def interface_of(self, execution: Execution) -> NativeInterface:
         """Return the native interface of an execution's stored template."""
