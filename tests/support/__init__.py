@@ -1,0 +1,1 @@
+"""What tests of the machine, the store and the engine share: a clock, factories."""
