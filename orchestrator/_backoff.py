@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def delay_us(  # noqa: PLR0913 - a formula's terms
+def delay_us(
     step: int, *, first: int, cap: int, factor: float, jitter: float, rng: Random
 ) -> int:
     """Return microseconds: ``min(first * factor**step, cap)`` less jitter.
@@ -21,6 +21,8 @@ def delay_us(  # noqa: PLR0913 - a formula's terms
         jitter: Share of the delay that chance may take off, 0 to 1.
         rng: Drawn from once iff *jitter* is not 0 and the delay is not 0.
     """
+    if not first:
+        return 0
     try:
         delay = min(first * factor**step, cap)
     except OverflowError:

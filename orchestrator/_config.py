@@ -233,7 +233,7 @@ def _parse(name: str, value: Any, kind: type) -> Any:
         if kind is bool and isinstance(value, str):
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
         return kind(value)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         what = "seconds" if kind is timedelta else f"a value of type {kind.__name__}"
         msg = f"{name}: {value!r} is not {what}"
         raise ConfigurationError(msg) from error
