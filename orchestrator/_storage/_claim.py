@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._phase import Phase
 from orchestrator._records import Claimed, Timer
 from orchestrator._storage._writer import Item
 
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 _BLOBS = ("meta", "resolution_meta", "inputs")
 _FROM_TIMER = ("due_at", "epoch")
+MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
+"""Phases in which a claim reads inputs and labels."""
 
 
 def _expression(column: str) -> str:
     if column in ("inputs", "labels"):
-        may_create = "e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN')"
+        phases = ", ".join(f"'{phase}'" for phase in MAY_CREATE)
+        may_create = f"e.phase IN ({phases})"
         value = "hex(e.inputs)" if column == "inputs" else "nullif(e.labels, '{}')"
         return f"CASE WHEN {may_create} THEN {value} END"
     if column in _BLOBS:
@@ -86,8 +90,13 @@ class Known:
         self._rows: dict[str, Claimed] = {}
 
     def leave(self, row: Claimed) -> None:
-        """Remember *row* as released; of too many none is added."""
-        if len(self._rows) < _KNOWN_MAX:
+        """Remember *row* as released; of too many none is added.
+
+        A row that is to be created again, by a retry, has dropped its inputs while
+        its job ran: it is read whole.
+        """
+        whole = row.inputs is not None or row.phase not in MAY_CREATE
+        if whole and len(self._rows) < _KNOWN_MAX:
             self._rows[row.id] = row
 
     def take(self, execution_id: str, epoch: int, woken: int) -> Claimed | None:
