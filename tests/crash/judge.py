@@ -113,8 +113,9 @@ def judge(
 
     Class I: one job per token ever, none live. Class L: a second job may have been
     made, but is in the ledger of jobs and does not live. Class N: never a second
-    job; one may live on if the audit view of orphans names its execution. Class T:
-    as N, since a worker may be away for longer than the service remembers.
+    job; one may live on if the ledger does not know it and the audit view of orphans
+    names its execution. Class T: as N, since a worker may be away for longer than
+    the service remembers.
     """
     judge_kill(audit, acknowledged, verdict)
     verdict.found("history", audit.broken_histories())
@@ -130,7 +131,14 @@ def judge(
         if len(same) > 1:
             verdict.figures["tokens with a second job"] += 1
             verdict.found("duplicated", _duplicated(service, token, same, recorded))
-    _judge_orphans(service, jobs, rows, audit.listed_orphans(), verdict)
+    listed = audit.listed_orphans()
+    for job in jobs:
+        if job.live:
+            verdict.figures["live at the end"] += 1
+            # What is in the ledger is known: the engine could have ended it.
+            told = job.execution_id in listed and job.id not in recorded
+            if not (told and service in _FORGETTING):
+                verdict.found("orphaned", [_orphan(job, rows, recorded)])
     _judge_deletes(jobs, rows, verdict)
     verdict.figures["jobs"] += len(jobs)
     verdict.figures["deletes"] += sum(job.deletes for job in jobs)
@@ -174,23 +182,11 @@ def _duplicated(
     return found
 
 
-def _judge_orphans(
-    service: ServiceClass,
-    jobs: list[WitnessedJob],
-    rows: Mapping[str, Row],
-    listed: set[str],
-    verdict: Verdict,
-) -> None:
-    for job in jobs:
-        if not job.live:
-            continue
-        verdict.figures["live at the end"] += 1
-        row = rows.get(job.execution_id)
-        told = service in _FORGETTING and job.execution_id in listed
-        if not told:
-            end = f"{row.phase} [{row.error_code}]" if row else "no row"
-            line = f"{job.id} of {job.token} is {job.state}, its execution {end}"
-            verdict.found("orphaned", [line])
+def _orphan(job: WitnessedJob, rows: Mapping[str, Row], recorded: set[str]) -> str:
+    row = rows.get(job.execution_id)
+    end = f"{row.phase} [{row.error_code}]" if row else "no row"
+    known = "in the ledger" if job.id in recorded else "not in the ledger"
+    return f"{job.id} of {job.token} is {job.state}, {known}, its execution {end}"
 
 
 def _judge_deletes(

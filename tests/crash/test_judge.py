@@ -201,8 +201,10 @@ def test_class_n_may_lose_a_job_that_it_lists(database: Database) -> None:
             (ID, version, cause, source, target),
         )
     database.execute("UPDATE counter SET phase = 'FAILED'")
-    running = [job(state=State.RUNNING)]
+    running = [job(2, state=State.RUNNING)]
     assert judged(database, running, ServiceClass.NEITHER) == {}
+    known = [job(1, state=State.RUNNING)]
+    assert judged(database, known, ServiceClass.NEITHER) == {"orphaned": 1}
     assert "orphaned" in judged(database, running, ServiceClass.IDEMPOTENT)
 
 
