@@ -12,15 +12,9 @@ from orchestrator._phase import REMOTE_TERMINAL, Cleanup
 from orchestrator._records import CallFailed, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
-
-    from orchestrator._clock import Clock
-    from orchestrator._engine._calls import Calls
-    from orchestrator._engine._contexts import Context, Contexts
-    from orchestrator._engine._lease import Lease
-    from orchestrator._faults import Faults
-    from orchestrator._storage import OwedJob, Store
+    from orchestrator._engine._contexts import Context
+    from orchestrator._engine._parts import Parts
+    from orchestrator._storage import OwedJob
 
 logger = logging.getLogger(__name__)
 
@@ -28,27 +22,16 @@ logger = logging.getLogger(__name__)
 class Cleaner:
     """Deletes one owed job at a time, as often as it takes."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        contexts: Contexts,
-        calls: Calls,
-        lease: Lease,
-        clock: Clock,
-        rng: Random,
-        faults: Faults,
-        released: Callable[[int], None],
-    ) -> None:
-        """Tell *released* when a debt is due again."""
-        self._store = store
-        self._contexts = contexts
-        self._calls = calls
-        self._lease = lease
-        self._clock = clock
-        self._rng = rng
-        self._reach = faults.reach
-        self._released = released
+    def __init__(self, parts: Parts) -> None:
+        """Work with the engine's *parts*."""
+        self._store = parts.store
+        self._contexts = parts.contexts
+        self._calls = parts.calls
+        self._lease = parts.lease
+        self._clock = parts.clock
+        self._rng = parts.rng
+        self._reach = parts.faults.reach
+        self._released = parts.released
 
     async def claim(self, limit: int, now: int) -> list[OwedJob]:
         """Take up to *limit* debts that are due."""

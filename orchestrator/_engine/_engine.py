@@ -10,6 +10,7 @@ from orchestrator._engine._calls import Calls, new_job
 from orchestrator._engine._cleaner import Cleaner
 from orchestrator._engine._contexts import Contexts
 from orchestrator._engine._lease import Lease
+from orchestrator._engine._parts import Parts
 from orchestrator._engine._scheduler import Scheduler
 from orchestrator._engine._stepper import Stepper
 from orchestrator._engine._waiters import Waiters
@@ -70,18 +71,19 @@ class Engine:
             faults=faults,
             changed=self.waiters.changed,
         )
-        parts = {
-            "store": self.store,
-            "contexts": self.contexts,
-            "calls": self.calls,
-            "lease": self.lease,
-            "clock": clock,
-            "rng": rng,
-            "faults": faults,
-            "released": self.scheduler.released,
-        }
-        self.stepper = Stepper(**parts, ended=self.waiters.ended)  # type: ignore[arg-type]
-        self.cleaner = Cleaner(**parts)  # type: ignore[arg-type]
+        parts = Parts(
+            store=self.store,
+            contexts=self.contexts,
+            calls=self.calls,
+            lease=self.lease,
+            clock=clock,
+            rng=rng,
+            faults=faults,
+            released=self.scheduler.released,
+            ended=self.waiters.ended,
+        )
+        self.stepper = Stepper(parts)
+        self.cleaner = Cleaner(parts)
         self.scheduler.stepper = self.stepper
         self.scheduler.cleaner = self.cleaner
         self._loops: list[asyncio.Task[None]] = []

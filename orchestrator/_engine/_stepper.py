@@ -26,16 +26,9 @@ from orchestrator._records import (
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
-
-    from orchestrator._clock import Clock
-    from orchestrator._engine._calls import Calls
-    from orchestrator._engine._contexts import Context, Contexts
-    from orchestrator._engine._lease import Lease
-    from orchestrator._faults import Faults
+    from orchestrator._engine._contexts import Context
+    from orchestrator._engine._parts import Parts
     from orchestrator._records import Observation
-    from orchestrator._storage import Store
 
 logger = logging.getLogger(__name__)
 
@@ -52,29 +45,17 @@ _POINTS = {
 class Stepper:
     """Advances claimed rows, one step each."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        contexts: Contexts,
-        calls: Calls,
-        lease: Lease,
-        clock: Clock,
-        rng: Random,
-        faults: Faults,
-        released: Callable[[int], None],
-        ended: Callable[[str], None],
-    ) -> None:
-        """Tell *released* when a row is due next, *ended* which row is terminal."""
-        self._store = store
-        self._contexts = contexts
-        self._calls = calls
-        self._lease = lease
-        self._clock = clock
-        self._rng = rng
-        self._reach = faults.reach
-        self._released = released
-        self._ended = ended
+    def __init__(self, parts: Parts) -> None:
+        """Work with the engine's *parts*."""
+        self._store = parts.store
+        self._contexts = parts.contexts
+        self._calls = parts.calls
+        self._lease = parts.lease
+        self._clock = parts.clock
+        self._rng = parts.rng
+        self._reach = parts.faults.reach
+        self._released = parts.released
+        self._ended = parts.ended
 
     async def step(self, row: Claimed) -> None:
         """Advance *row*; whatever breaks holds this row and no other."""
