@@ -243,7 +243,9 @@ def show_query(console: Console, title: str, query: str, ids: Sequence[str]) -> 
     if not rows:
         console.print("(none yet: run the example again)")
         return
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column != "message")
     for row in rows:
         table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
     console.print(table)
