@@ -125,7 +125,6 @@ class Config:
         migrate: Whether opening a database upgrades its schema. False raises
             SchemaMismatchError instead.
         input_bytes_max: Encoded inputs larger than this are refused.
-        key_retention: How long an idempotency key of a terminal execution is kept.
         busy_timeout: How long a SQLite write waits for another process's
             transaction.
         output_prefix: Handed to ``create``; the execution's id and attempt are
@@ -143,7 +142,6 @@ class Config:
     missing_connector_grace: timedelta = timedelta(seconds=30)
     migrate: bool = True
     input_bytes_max: int = 10 * 1024 * 1024
-    key_retention: timedelta = timedelta(days=90)
     busy_timeout: timedelta = timedelta(seconds=30)
     output_prefix: str = "file:///tmp/orchestrator"
     stop_timeout: timedelta = timedelta(seconds=10)

@@ -167,7 +167,7 @@ class ResourceMeta:
         return data
 
 
-M = TypeVar("M", bound=ResourceMeta, default=ResourceMeta)
+M = TypeVar("M", bound=ResourceMeta, default=Any)
 
 
 @dataclasses.dataclass
@@ -239,6 +239,7 @@ class AsyncConnector(ABC, Generic[M]):
         task_template: TaskTemplate,
         output_prefix: str,
         inputs: dict[str, Any] | None = None,
+        *,
         task_execution_metadata: TaskExecutionMetadata | None = None,
         **kwargs: Any,
     ) -> M:

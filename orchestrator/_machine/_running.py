@@ -84,6 +84,7 @@ def succeeded(case: Case, answer: Got, cause: Cause) -> Change:
             sets=_told(answer),
         )
     sets = _told(answer) | {
+        "message": answer.message,
         "outputs": answer.outputs,
         "outputs_json": answer.outputs_json,
     }

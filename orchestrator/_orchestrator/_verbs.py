@@ -181,7 +181,7 @@ class Orchestrator(Reading):
             inputs: Native values by name; defaults are filled in.
             idempotency_key: The same key never makes a second execution.
             labels: Text by text, to find it again.
-            priority: Higher is more urgent.
+            priority: Stored with the execution; does not order the queue yet.
             start_at: Not before this time; aware. None for now.
             on_existing: What a key that is taken answers: "return" the holder, or
                 "retry_if_not_succeeded", a new execution if the holder ended

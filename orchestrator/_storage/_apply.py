@@ -249,8 +249,11 @@ async def _mark_refused(tx: Tx, group: list[Apply], node: str, versions: int) ->
         "SELECT json_group_array(e.id) FROM json_each(?) k"
         " JOIN execution e ON e.id = k.value->>0 AND e.version = k.value->>1"
         " JOIN timer t ON t.execution_id = e.id AND t.epoch = k.value->>2"
-        " AND t.node = ?",
-        (json.dumps(keys), node),
+        " AND t.node = ?"
+        # Where the history row is there, an earlier change took the version.
+        " WHERE ? = 0 OR NOT EXISTS (SELECT 1 FROM history h"
+        " WHERE h.execution_id = e.id AND h.version = e.version)",
+        (json.dumps(keys), node, versions),
     )
     accepted = set(taken)
     for item in group:

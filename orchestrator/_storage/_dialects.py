@@ -79,10 +79,15 @@ def prepare_file(url: URL) -> None:
         msg = f"the folder {path.parent} does not exist: create it first"
         raise NotADatabaseError(str(path), msg)
     try:
-        # -wal and -shm take the mode of the database file.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # A file that is there is never opened here: closing it would drop the locks
+        # of this process's other connections. -wal and -shm take the file's mode.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            msg = f"{path}: is not readable and writable for this user"
+            raise StoreUnavailableError(msg) from None
     except OSError as error:
-        msg = f"{path}: cannot be opened for writing: {error.strerror}"
+        msg = f"{path}: cannot be created: {error.strerror}"
         raise StoreUnavailableError(msg) from error
 
 

@@ -45,6 +45,24 @@ def current(connection: Connection) -> str | None:
     return None if revision is None else str(revision)
 
 
+def revision_of(url: sa.URL) -> str | None:
+    """Return the revision of a database file, which is only read; None without any.
+
+    Raises:
+        NotADatabaseError: The file is something else.
+        StoreUnavailableError: It cannot be read.
+    """
+    path = str(url.database)
+    engine = sa.create_engine(url.set(drivername="sqlite"))
+    try:
+        with engine.connect() as connection:
+            return current(connection)
+    except sa.exc.DBAPIError as error:
+        raise (translate(error, path) or StoreError(f"{path}: {error}")) from error
+    finally:
+        engine.dispose()
+
+
 def check(found: str | None, *, path: str) -> None:
     """Raise unless *found* is the revision that this version needs.
 

@@ -15,6 +15,7 @@ from orchestrator._storage._schema import (
     external_job,
     history,
     idempotency_key,
+    node,
     template,
     timer,
 )
@@ -274,6 +275,24 @@ async def counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
     return {(row[0], row[1]): row[2] for row in rows}
 
 
+async def nodes(connection: AsyncConnection) -> list[Row[Any]]:
+    """Return the nodes that have not ended, oldest first."""
+    query = select(node).where(node.c.ended_at.is_(None))
+    rows = await connection.execute(query.order_by(node.c.started_at, node.c.id))
+    return list(rows)
+
+
+async def orphans(connection: AsyncConnection, since: int) -> list[Row[Any]]:
+    """Return jobs that are owed, or were lost since a moment, oldest first."""
+    query = text(
+        "SELECT execution_id, attempt, task_type, job_key, state, error"
+        " FROM orphans_v1 WHERE state = 'DUE' OR recorded_at >= :since"
+        " ORDER BY recorded_at"
+    )
+    moment = to_datetime(since).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return list(await connection.execute(query, {"since": moment}))
+
+
 async def stuck(connection: AsyncConnection, overdue_before: int) -> list[Execution]:
     """Return live rows that wait for somebody: held, or due before a moment."""
     query = (
@@ -282,7 +301,7 @@ async def stuck(connection: AsyncConnection, overdue_before: int) -> list[Execut
         .where(
             or_(
                 execution.c.hold.is_not(None),
-                and_(timer.c.due_at < overdue_before, timer.c.node.is_(None)),
+                timer.c.due_at < overdue_before,
             )
         )
         .order_by(execution.c.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +30,7 @@ from orchestrator.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from orchestrator._clock import Clock
@@ -124,8 +126,8 @@ class Store:
             async with self._engine.begin() as connection:
                 await connection.run_sync(_migrate.upgrade_on, self.path)
             return
-        async with self._reader.connect() as connection:
-            found = await connection.run_sync(_migrate.current)
+        # Read before anything is set: a file that is not ours must stay as it is.
+        found = await self.revision()
         if found == _migrate.HEAD:
             return
         if not self._config.migrate:
@@ -241,12 +243,12 @@ class Store:
         self, connectors: Sequence[tuple[str, int, str]], now: int
     ) -> None:
         """Note which connectors this node has; wake rows that waited for them."""
-        keys = "[" + ",".join(f'"{name} {version}"' for name, version, _ in connectors)
+        keys = json.dumps([f"{name} {version}" for name, version, _ in connectors])
 
         async def write(tx: Tx) -> None:
             for task_type, version, name in connectors:
                 await tx.run(_SEE_CONNECTOR, (task_type, version, name, now))
-            await tx.run(_WAKE_HELD, (now, keys + "]"))
+            await tx.run(_WAKE_HELD, (now, keys))
 
         await self.writer.write(Run(write))
 
@@ -352,6 +354,18 @@ class Store:
     async def stuck(self, overdue_before: int) -> list[Execution]:
         """Return live rows that wait for somebody: held, or long overdue."""
         return await self.read(lambda c: _reads.stuck(c, overdue_before))
+
+    async def revision(self) -> str | None:
+        """Return the schema's revision; the file is only read. None without any."""
+        return await asyncio.to_thread(_migrate.revision_of, self.url)
+
+    async def nodes(self) -> list[Row[Any]]:
+        """Return the nodes that have not ended, oldest first."""
+        return await self.read(_reads.nodes)
+
+    async def orphans(self, since: int) -> list[Row[Any]]:
+        """Return jobs that are owed or were lost since a moment, oldest first."""
+        return await self.read(lambda c: _reads.orphans(c, since))
 
     async def next_due(self, loaded: Sequence[tuple[str, int]]) -> int | None:
         """Return when the next row or debt is due, None without any."""

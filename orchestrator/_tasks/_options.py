@@ -19,7 +19,7 @@ class SubmitOptions:
     Attributes:
         idempotency_key: The same key never makes a second execution. None: none.
         labels: For finding it again.
-        priority: Higher is claimed first, default 0.
+        priority: Stored with the execution; does not order the queue yet.
         start_at: Not before this time; aware. None: now.
         abort_on_cancel: Whether cancelling ``execute()`` aborts the execution. By
             default it goes on, and its id is logged.

@@ -40,9 +40,9 @@ def current(options: Namespace) -> int:
 
 
 async def _current(store: Store, options: Namespace) -> int:
-    from orchestrator._storage import HEAD, _migrate  # noqa: PLC0415
+    from orchestrator._storage import HEAD  # noqa: PLC0415
 
-    found = await store.read(lambda c: c.run_sync(_migrate.current))
+    found = await store.revision()
     return _tell(store.path, found, HEAD, as_json=options.json)
 
 

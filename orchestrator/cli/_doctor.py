@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator._records import Execution
     from orchestrator._storage import Store
 
@@ -74,7 +72,7 @@ def doctor(options: Namespace) -> int:
 
 async def _doctor(store: Store, options: Namespace) -> int:
     now = SystemClock().now_us()
-    rows = await store.read(_read_nodes)
+    rows = await store.nodes()
     nodes = await asyncio.to_thread(lambda: [_node(row, now) for row in rows])
     phases: Counter[str] = Counter()
     for (_, phase), count in (await store.counts()).items():
@@ -109,14 +107,6 @@ def _us(duration: timedelta) -> int:
 
 
 # Who is at work
-
-
-async def _read_nodes(connection: AsyncConnection) -> Sequence[Any]:
-    rows = await connection.exec_driver_sql(
-        "SELECT id, host, pid, lock_path, version, started_at, until FROM node"
-        " WHERE ended_at IS NULL ORDER BY started_at, id"
-    )
-    return rows.all()
 
 
 def _node(row: Any, now: int) -> Node:
@@ -186,18 +176,8 @@ def _stuck(execution: Execution, now: int) -> Problem:
 
 
 async def _orphans(store: Store, now: int, days: int) -> AsyncIterator[Problem]:
-    since = iso(to_datetime(max(now - _us(timedelta(days=days)), 0)))
-
-    async def read(connection: AsyncConnection) -> Sequence[Any]:
-        rows = await connection.exec_driver_sql(
-            "SELECT execution_id, attempt, task_type, job_key, state, error"
-            " FROM orphans_v1 WHERE state = 'DUE' OR recorded_at >= ?"
-            " ORDER BY recorded_at",
-            (since,),
-        )
-        return rows.all()
-
-    for row in await store.read(read):
+    since = max(now - _us(timedelta(days=days)), 0)
+    for row in await store.orphans(since):
         kind = "due" if row.state == "DUE" else "orphan"
         job = f"job {row.job_key}" if row.job_key else "a job that may exist"
         text = f"{row.state}: {job} of attempt {row.attempt}, {row.task_type}"
