@@ -135,7 +135,7 @@ def new_execution(
         cause=str(Cause.SUBMITTED),
         template=prepared.stored,
         key=idempotency_key,
-        request_hash=request_hash(proto, encoded),
+        request_hash="" if idempotency_key is None else request_hash(proto, encoded),
         replaces_failed=on_existing == "retry_if_not_succeeded",
     )
 
@@ -174,14 +174,16 @@ def _check_text(field: str, text: str) -> None:
 
 
 def _labels(labels: Mapping[str, str] | None) -> str:
-    for key, value in (labels or {}).items():
+    if not labels:
+        return "{}"
+    for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str):
             problem = f"must map str to str, got {key!r}: {value!r}"
             raise InvalidInputError("labels", problem)
         if "\0" in key or "\0" in value or '"' in key:
             raise InvalidInputError("labels", f"{key!r} has a NUL or a quote")
         _check_text("labels", key + value)
-    return json.dumps(dict(labels or {}), ensure_ascii=False, sort_keys=True)
+    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True)
 
 
 def _start(start_at: datetime | None) -> int | None:

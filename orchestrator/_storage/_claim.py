@@ -42,7 +42,7 @@ _COLUMNS = ", ".join(
 )
 _BLOB_AT = tuple(_WIDE.index(c) for c in _BLOBS)
 _EPOCH_AT = _WIDE.index("epoch")
-_KNOWN_MAX = 20_000
+_KNOWN_MAX = 5_000
 
 _SELECT = (
     f"SELECT json_group_array(json_array({', '.join(_NARROW)})) FROM ("
