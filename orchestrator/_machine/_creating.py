@@ -154,7 +154,7 @@ def resolved(case: Case) -> Change | None:
                     "resolution": None,
                     "creates": 0,
                     "create_called_at": None,
-                    "refused": 0,
+                    "refused": Refused.SEARCHED,
                     "hold": None,
                 },
                 timer=Timer(polls=case.timer.polls),

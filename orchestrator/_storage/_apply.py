@@ -139,7 +139,7 @@ async def owe_cleanup(tx: Tx, execution_ids: Sequence[str], now: int) -> None:
         " AND adopted_at IS NULL AND cleanup = 'NONE' AND NOT EXISTS ("
         "SELECT 1 FROM execution e WHERE e.id = external_job.execution_id"
         " AND e.attempt = external_job.attempt"
-        " AND e.phase IN ('CREATING', 'CREATE_UNKNOWN'))",
+        " AND e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN'))",
         (now, now, json.dumps(list(execution_ids))),
     )
 
@@ -365,14 +365,17 @@ async def _update_ledger(tx: Tx, moved: list[Apply], now: int) -> None:
         if a.change.job is not None
     ]
     await tx.over(lambda n: insert("external_job", JOB_COLUMNS, n, KEEP_FIRST), jobs)
-    creating = (Phase.CREATING, Phase.CREATE_UNKNOWN)
+    # The same attempt may adopt: its token is the same until it has a job or ends.
+    adopting = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
     left = [
         a.row.id
         for a in moved
-        if a.row.phase in creating
-        and a.change.phase not in creating
+        if a.row.phase in adopting
+        and (a.change.phase not in adopting or a.change.attempt != a.row.attempt)
         # The common way out, a first create that answered, has one entry: its own.
-        and not (a.row.creates == 1 and a.row.refused == 0)
+        and not (
+            a.row.phase == Phase.CREATING and a.row.creates == 1 and not a.row.refused
+        )
     ]
     if left:
         await owe_cleanup(tx, left, now)
