@@ -27,6 +27,7 @@ NOW = START_US
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 TASK_TYPE = "batch_job"
 TEMPLATE = ("hash-of-template", b"template", '{"type": "batch_job"}')

@@ -147,6 +147,7 @@ _UNKNOWN = [
     _situation(_P.CREATE_UNKNOWN, _C.KNOWN_ABSENT_DELAYED, Due(), resolution="ABSENT"),
     _situation(_P.CREATE_UNKNOWN, _C.CREATE_OUTCOME_UNKNOWN, Recorded(None)),
     _situation(_P.CREATE_UNKNOWN, _C.GIVEN_UP, Due(), resolution="GIVE_UP"),
+    _situation(_P.CREATE_UNKNOWN, _C.WISH_RECORDED, Due(), **_WISHED),
     _situation(_P.CREATE_UNKNOWN, _C.ABORT_REQUESTED, Recorded(make_job()), **_WISHED),
     _situation(
         _P.CREATE_UNKNOWN, _C.DEADLINE_EXCEEDED, Found(make_job()), _FINDS, **_DEADLINE
@@ -280,12 +281,18 @@ _ABORTING = [
 
 SITUATIONS = [*_QUEUED, *_CREATING, *_UNKNOWN, *_RUNNING, *_ABORTING]
 
+
+def situations_of(phase: str) -> list[Situation]:
+    """Return the situations of rows in *phase*."""
+    return [situation for situation in SITUATIONS if situation.row.phase == phase]
+
+
 NEVER_DECIDED = {
     # Written with the row itself, by a submission.
     (None, Cause.SUBMITTED),
     (None, Cause.ATTACHED),
     # A wish has columns of its own; what follows from it has a cause of its own.
-    *((phase, Cause.WISH_RECORDED) for phase in Phase),
+    *((p, Cause.WISH_RECORDED) for p in Phase if p is not Phase.CREATE_UNKNOWN),
     # Nothing is on hold here for a reason that a later step of the phase lifts:
     # the transition out of the phase does.
     (Phase.QUEUED, Cause.HOLD_RELEASED),

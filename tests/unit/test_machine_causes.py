@@ -50,10 +50,10 @@ def test_every_pair_of_the_table_has_a_situation_or_a_reason_to_have_none() -> N
     assert set(TRANSITIONS) - decided == NEVER_DECIDED & set(TRANSITIONS)
 
 
-def test_every_cause_but_those_of_submissions_and_wishes_is_decided() -> None:
-    """SUBMITTED and ATTACHED come with the row; WISH_RECORDED is never written."""
+def test_every_cause_but_those_of_submissions_is_decided() -> None:
+    """SUBMITTED and ATTACHED are written with the row."""
     missing = set(Cause) - {situation.cause for situation in SITUATIONS}
-    assert missing == {Cause.SUBMITTED, Cause.ATTACHED, Cause.WISH_RECORDED}
+    assert missing == {Cause.SUBMITTED, Cause.ATTACHED}
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.name)

@@ -315,6 +315,16 @@ def test_an_abort_while_unknown_does_not_end_what_may_have_a_job() -> None:
     assert search.then is Call.FIND
 
 
+def test_an_abort_while_unknown_is_history_once() -> None:
+    wish = _decide(_unknown(**WISHED), Due())
+    assert (wish.cause, wish.message) == ("WISH_RECORDED", "superseded")
+    recorded = after(_unknown(**WISHED), wish)
+    again = _decide(recorded, Due())
+    assert (again.writes, again.then) == (False, Call.LOOKUP)
+    resolved = _decide(recorded._replace(resolution="ABSENT"), Due())
+    assert resolved.phase is Phase.QUEUED, "and there it ends, without a job"
+
+
 def test_an_abort_of_what_is_known_absent_ends_without_a_job() -> None:
     row = _unknown(create_called_at=NOW - HOUR, **WISHED)
     change = _decide(row, Found(None), make_policies(can_find=True))
@@ -333,7 +343,8 @@ def test_a_user_who_knows_that_there_is_no_job_queues_the_attempt_again() -> Non
     change = _decide(row, Due())
     assert (change.phase, change.attempt) == (Phase.QUEUED, 1)
     cleared = after(row, change)
-    assert (cleared.hold, cleared.refused, cleared.creates) == (None, 0, 0)
+    assert (cleared.hold, cleared.creates) == (None, 0)
+    assert cleared.refused == Refused.SEARCHED, "the user may err: a job may show up"
     assert cleared.resolution is None, "said once, it holds for one unknown create"
 
 

@@ -1,0 +1,1 @@
+"""What every store keeps, whatever its database: one suite for all of them."""

@@ -1,0 +1,208 @@
+"""What tests do to a store besides its verbs: statements, dumps, rows in a phase."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, text
+
+from orchestrator._config import Config
+from orchestrator._faults import NO_FAULTS, Faults
+from orchestrator._phase import LIVE, Cause, Phase
+from orchestrator._storage import Store
+from orchestrator._storage._schema import metadata
+from orchestrator._storage._writer import Run
+from tests.support.factories import (
+    NOW,
+    TASK_TYPE,
+    make_claimed,
+    make_new,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from orchestrator._clock import Clock
+    from orchestrator._records import Change, Claimed
+    from orchestrator._storage._tx import Tx
+
+NODE, OTHER = "a" * 32, "b" * 32
+LOADED = [(TASK_TYPE, 0)]
+CONFIG = Config(busy_timeout=seconds(0.1))
+
+REFUSED = sqlite3.IntegrityError
+"""What the driver raises where a CHECK, a key or a trigger says no."""
+
+
+def make_store(
+    url: str, clock: Clock, *, config: Config = CONFIG, faults: Faults = NO_FAULTS
+) -> Store:
+    """Return a store that is not open yet."""
+    return Store(url, config=config, clock=clock, faults=faults)
+
+
+def preload(store: Store, statements: list[str]) -> None:
+    """Let a memory database begin with *statements*: migrating takes a while."""
+
+    @event.listens_for(store._engine.sync_engine, "connect")
+    def _load(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for sql in statements:
+            cursor.execute(sql)
+        cursor.close()
+
+
+async def execute(store: Store, *statements: str, **bound: Any) -> int:
+    """Run statements in one transaction; return how many rows the last changed."""
+
+    async def write(tx: Tx) -> int:
+        changed = 0
+        for sql in statements:
+            changed = await tx.run(sql, bound or ())  # type: ignore[arg-type]
+        return changed
+
+    return int(await store.writer.write(Run(write)))
+
+
+async def query(store: Store, sql: str, **bound: Any) -> list[tuple[Any, ...]]:
+    """Return rows by a reader's connection."""
+
+    async def read(connection: Any) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in await connection.execute(text(sql), bound)]
+
+    return await store.read(read)
+
+
+async def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table."""
+    tables = {}
+    for table in metadata.sorted_tables:
+        rows = await query(store, f"SELECT * FROM {table.name}")  # noqa: S608
+        tables[table.name] = sorted(rows, key=repr)
+    return tables
+
+
+async def claim(
+    store: Store, node: str = NODE, *, now: int = NOW, limit: int = 100
+) -> list[Claimed]:
+    """Claim what is due of the loaded task type."""
+    return await store.claim(node=node, limit=limit, loaded=LOADED, now=now)
+
+
+async def apply(
+    store: Store, row: Claimed, change: Change, *, node: str = NODE, now: int = NOW
+) -> bool:
+    """Apply a change and return whether the guards took it."""
+    item, flushed = store.apply(row, change, node=node, now=now)
+    await flushed
+    if item.error is not None:
+        raise item.error
+    return bool(item.result)
+
+
+async def make_queued(store: Store, **changes: Any) -> Claimed:
+    """Submit an execution and claim it."""
+    new = make_new(**changes)
+    await store.submit([new], NOW)
+    [row] = [r for r in await claim(store) if r.id == new.row["id"]]
+    return row
+
+
+async def make_row(store: Store, template: Claimed | str = Phase.RUNNING) -> Claimed:
+    """Bring an execution into the state of *template*, or a phase, and claim it."""
+    if isinstance(template, str):
+        template = make_claimed(template)
+    new = make_new(max_attempts=9)
+    execution_id = new.row["id"]
+    await store.submit([new], NOW)
+    beside = {"id", "timer", "epoch", "due_at"}
+    sets = {k: v for k, v in template._asdict().items() if k not in beside}
+    moved = template.phase != Phase.QUEUED
+    sets["version"] = 2 if moved else 1
+    sets["labels"] = sets["labels"] or "{}"
+    assignments = ", ".join(f"{column} = :{column}" for column in sets)
+    timer = ", ".join(f"{column} = :t_{column}" for column in template.timer._fields)
+
+    async def write(tx: Tx) -> None:
+        bound: Any = sets | {"id_": execution_id}
+        await tx.run(f"UPDATE execution SET {assignments} WHERE id = :id_", bound)  # noqa: S608
+        bound = {f"t_{k}": v for k, v in template.timer._asdict().items()}
+        sql = f"UPDATE timer SET {timer} WHERE execution_id = :id_"  # noqa: S608
+        await tx.run(sql, bound | {"id_": execution_id})
+        if moved:
+            await tx.run(
+                "INSERT INTO history (execution_id, version, attempt, cause,"
+                " from_phase, to_phase, at, epoch) VALUES (?, 2, 1, ?, ?, ?, ?, 0)",
+                (execution_id, "FACTORY", "QUEUED", template.phase, NOW),
+            )
+            for phase, delta in (("QUEUED", -1), (template.phase, 1)):
+                await tx.run(
+                    "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET executions = executions + excluded.executions",
+                    (TASK_TYPE, phase, delta),
+                )
+
+    await store.writer.write(Run(write))
+    [row] = [r for r in await claim(store) if r.id == execution_id]
+    return row
+
+
+async def check_store(store: Store) -> None:
+    """Assert what holds for every database at every moment, in SQL over the tables."""
+    last = await query(
+        store,
+        "SELECT e.id FROM execution e LEFT JOIN history h ON h.execution_id = e.id"
+        " AND h.version = e.version AND h.to_phase = e.phase"
+        " WHERE h.version IS NULL",
+    )
+    assert last == [], "the last history row is the row's phase and version"
+    gaps = await query(
+        store,
+        "SELECT execution_id FROM history GROUP BY execution_id"
+        " HAVING count(*) <> max(version) OR min(version) <> 1",
+    )
+    assert gaps == [], "versions have no gap"
+    breaks = await query(
+        store,
+        "SELECT b.execution_id FROM history b JOIN history a"
+        " ON a.execution_id = b.execution_id AND a.version = b.version - 1"
+        " WHERE a.to_phase <> b.from_phase",
+    )
+    assert breaks == [], "each transition starts where the one before ended"
+    timers = await query(
+        store,
+        "SELECT e.id FROM execution e LEFT JOIN timer t ON t.execution_id = e.id"
+        " WHERE (e.finished_at IS NULL) <> (t.execution_id IS NOT NULL)",
+    )
+    assert timers == [], "a timer iff live"
+    ended = await query(
+        store,
+        "SELECT e.id FROM execution e LEFT JOIN outbox o ON o.execution_id = e.id"
+        " AND o.version = e.version AND o.phase = e.phase"
+        " WHERE e.finished_at IS NOT NULL AND o.id IS NULL",
+    )
+    assert ended == [], "an outbox row with each end"
+    grouped = await query(
+        store, "SELECT task_type, phase, count(*) FROM execution GROUP BY 1, 2"
+    )
+    assert await store.counts() == {(t, p): n for t, p, n in grouped}
+    debts = await query(
+        store,
+        "SELECT j.id FROM external_job j JOIN execution e ON e.id = j.execution_id"
+        " WHERE j.cleanup = 'NONE' AND j.adopted_at IS NULL AND NOT ("
+        " e.attempt = j.attempt AND e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN'))",
+    )
+    assert debts == [], "a job that nobody can adopt any more owes cleanup"
+
+
+def cause_of(change: Change) -> Cause:
+    """Return a change's cause, which must be there."""
+    assert change.cause is not None
+    return change.cause
+
+
+def phases(rows: list[Claimed]) -> Counter[str]:
+    """Count rows by phase."""
+    assert {row.phase for row in rows} <= set(LIVE)
+    return Counter(row.phase for row in rows)
