@@ -92,7 +92,7 @@ class Calls:
         self._redactor = redactor
         self._output_prefix = output_prefix
         self._late = late
-        self._detached: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._detached: dict[tuple[str, int], set[asyncio.Task[None]]] = {}
 
     async def make(self, call: Call, row: Claimed, context: Context) -> Observation:
         """Make *call* for *row* and return its outcome; raises only for our bugs."""
@@ -115,7 +115,7 @@ class Calls:
 
     async def stop(self) -> None:
         """Cancel detached creates; their rows are recovered at the next start."""
-        tasks = list(self._detached.values())
+        tasks = [task for tasks in self._detached.values() for task in tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -263,26 +263,37 @@ class Calls:
     def _detach(
         self, task: asyncio.Future[Any], row: Claimed, context: Context
     ) -> None:
+        """Let a create go on; several calls of one attempt may be under way."""
         key = (row.id, row.attempt)
+        late = asyncio.create_task(
+            self._answer_late(task, row, context), name=f"late-create-{row.id}"
+        )
+        self._detached.setdefault(key, set()).add(late)
+
+        def ended(late: asyncio.Task[None]) -> None:
+            self._detached[key].discard(late)
+            if not self._detached[key]:
+                del self._detached[key]
+            if not late.cancelled() and late.exception() is not None:
+                logger.error("a late answer was lost", exc_info=late.exception())
+
+        # Not before its answer is in the ledger: until then it is in flight.
+        late.add_done_callback(ended)
+
+    async def _answer_late(
+        self, task: asyncio.Future[Any], row: Claimed, context: Context
+    ) -> None:
         policy = context.policies.policy
         left = (policy.create_hard_timeout - policy.create_timeout).total_seconds()
-
-        async def wait() -> None:
-            try:
-                async with self._clock.limit(left):
-                    answer = await task
-            except TimeoutError:
-                logger.warning("create of %s gave no answer at all", row.id)
-                return
-            finally:
-                self._detached.pop(key, None)
-            created = self._created(answer, row, context)
-            if isinstance(created, Created):
-                await self._late(row, created.job)
-
-        if key in self._detached:
-            self._detached[key].cancel()
-        self._detached[key] = asyncio.create_task(wait(), name=f"late-create-{row.id}")
+        try:
+            async with self._clock.limit(left):
+                answer = await task
+        except TimeoutError:
+            logger.warning("create of %s gave no answer at all", row.id)
+            return
+        created = self._created(answer, row, context)
+        if isinstance(created, Created):
+            await self._late(row, created.job)
 
     async def _find(self, row: Claimed, context: Context) -> Found | CallFailed:
         timeout = context.policies.policy.find_timeout.total_seconds()
