@@ -115,7 +115,7 @@ def judge(
     made, but is in the ledger of jobs and does not live. Class N: never a second
     job; one may live on if the ledger does not know it and the audit view of orphans
     names its execution. Class T: as N, since a worker may be away for longer than
-    the service remembers.
+    the service remembers. What a user gave up counts as N too, in every class.
     """
     judge_kill(audit, acknowledged, verdict)
     verdict.found("history", audit.broken_histories())
@@ -132,12 +132,14 @@ def judge(
             verdict.figures["tokens with a second job"] += 1
             verdict.found("duplicated", _duplicated(service, token, same, recorded))
     listed = audit.listed_orphans()
+    given_up = {acknowledged.ids.get(plan.key) for plan in plans if plan.kind.give_up}
     for job in jobs:
         if job.live:
             verdict.figures["live at the end"] += 1
             # What is in the ledger is known: the engine could have ended it.
             told = job.execution_id in listed and job.id not in recorded
-            if not (told and service in _FORGETTING):
+            excused = service in _FORGETTING or job.execution_id in given_up
+            if not (told and excused):
                 verdict.found("orphaned", [_orphan(job, rows, recorded)])
     _judge_deletes(jobs, rows, verdict)
     verdict.figures["jobs"] += len(jobs)

@@ -27,6 +27,8 @@ class Kind:
             as `Plan.allowed` says.
         weight: Its share of a batch.
         abort_at: The stage at which it is aborted, None for never.
+        give_up: Whether a user gives it up as soon as it is CREATE_UNKNOWN. Its
+            job may then live on, whatever the class: that is what the user said.
         retries: New attempts after the first.
         run_timeout_s: 0 is none.
     """
@@ -35,6 +37,7 @@ class Kind:
     ends: tuple[str, ...] = ("SUCCEEDED",)
     weight: int = 1
     abort_at: str | None = None
+    give_up: bool = False
     retries: int = 0
     run_timeout_s: float = 0.0
     services: tuple[ServiceClass, ...] = tuple(ServiceClass)
@@ -59,6 +62,7 @@ def _create(do: Fault, times: int = 1, **how: Any) -> Rule:
 
 
 _LATE = CREATE_TIMEOUT_S * 1.7
+_VERY_LATE = CREATE_TIMEOUT_S * 2.5
 
 KINDS: dict[str, Kind] = {
     "plain": Kind(spec=_SHORT, weight=7),
@@ -88,6 +92,12 @@ KINDS: dict[str, Kind] = {
     ),
     "answer late": Kind(spec=_with(_SHORT, _create(Fault.LATE, delay_s=_LATE))),
     "request late": Kind(spec=_with(_SHORT, _create(Fault.STALL, delay_s=_LATE))),
+    "given up": Kind(
+        spec=_with(_SHORT, _create(Fault.LATE, 1000, delay_s=_VERY_LATE)),
+        ends=("FAILED", "SUCCEEDED"),
+        give_up=True,
+        weight=2,
+    ),
     "never answered": Kind(spec=_with(_SHORT, _create(Fault.HANG_AFTER))),
     "get fails": Kind(
         spec=_with(

@@ -1,0 +1,56 @@
+"""The worker's faults objects: they count the named points, and die at one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.crash.board import Board
+
+_RANDOM_MAX = 1500
+"""A batch of 50 jobs comes by about 2,000 points until all is terminal."""
+
+
+class Points:
+    """Counts every point on the board, and dies at the n-th of one name."""
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        name: str = "",
+        nth: int = 1,
+        dice: str | None = None,
+        seen: Callable[[str], None],
+    ) -> None:
+        """Choose where to die.
+
+        Args:
+            board: Where it is counted.
+            name: Die here; empty for nowhere.
+            nth: Die when it is reached for the n-th time.
+            dice: Die at a point drawn from this seed, whatever its name.
+            seen: Told of every point that was survived.
+        """
+        self._board = board
+        self._name = name
+        self._nth = nth
+        self._left = -1 if dice is None else Random(dice).randint(1, _RANDOM_MAX)
+        self._seen = seen
+
+    def reach(self, name: str) -> None:
+        """Take note that the engine is at *name*."""
+        times = self._board.reached(name)
+        if name == "writer.before_begin":
+            self._board.set("commit", 1)
+        elif name == "writer.after_commit":
+            self._board.set("commit", 0)
+        self._left -= 1
+        if self._left == 0 or (name == self._name and times == self._nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._seen(name)
