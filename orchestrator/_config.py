@@ -62,8 +62,8 @@ class Policy:
     """
 
     poll_delay_min: timedelta = timedelta(seconds=1)
-    poll_delay_max: timedelta = timedelta(seconds=60)
-    poll_factor: float = 1.5
+    poll_delay_max: timedelta = timedelta(seconds=30)
+    poll_factor: float = 1.2
     jitter: float = 0.1
     error_delay_min: timedelta = timedelta(seconds=1)
     error_delay_max: timedelta = timedelta(minutes=5)
@@ -127,8 +127,8 @@ class Config:
         input_bytes_max: Encoded inputs larger than this are refused.
         busy_timeout: How long a SQLite write waits for another process's
             transaction.
-        output_prefix: Handed to ``create``; the execution's id and attempt are
-            appended.
+        output_prefix: Handed to ``create``, a path or URL; the execution's id and
+            attempt are appended.
         stop_timeout: How long a stopping engine waits for calls in flight; they
             are recovered at the next start.
     """
@@ -143,7 +143,7 @@ class Config:
     migrate: bool = True
     input_bytes_max: int = 10 * 1024 * 1024
     busy_timeout: timedelta = timedelta(seconds=30)
-    output_prefix: str = "file:///tmp/orchestrator"
+    output_prefix: str = ".orchestrator/outputs"
     stop_timeout: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:

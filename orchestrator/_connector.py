@@ -214,11 +214,11 @@ class AsyncConnector(ABC, Generic[M]):
             find out: "fail" (default: end the execution with
             CREATE_OUTCOME_UNKNOWN), "hold" (wait for an operator) or "create"
             (submit again: at least once, as Flyte does).
-        policy: Backoff, rates, quota and timeouts of this connector, None for the
-            configured defaults.
-        runs_in: "loop": the engine's event loop, always. "thread": an event loop
-            in a thread of its own. None (default): the engine's loop, until it
-            is seen to block it.
+        policy: Delays, timeouts and budgets of this connector's jobs; None for the
+            defaults of `Policy`.
+        runs_in: Where the connector wants to run; checked, and not yet acted on:
+            everything runs on the engine's event loop, so a blocking client belongs
+            into ``asyncio.to_thread``.
     """
 
     name: str = "Async Connector"

@@ -196,6 +196,7 @@ def check_connector_class(connector: object) -> None:
         raise ConfigurationError(message)
     _check_task_type(connector)
     _check_metadata_type(connector)
+    _check_coroutines(connector)
     _check_options(connector)
     _check_secrets(connector)
 
@@ -257,6 +258,16 @@ def _check_metadata_type(connector: AsyncConnector[Any]) -> None:
             " classes that its fields name at the top level of a module"
         )
         raise _wrong(connector, field, advice) from error
+
+
+def _check_coroutines(connector: AsyncConnector[Any]) -> None:
+    """Check that the three calls can be awaited; a wrapped one is believed."""
+    for name in ("create", "get", "delete"):
+        method = inspect.getattr_static(type(connector), name)
+        if inspect.isfunction(method) and not (
+            inspect.iscoroutinefunction(method) or hasattr(method, "__wrapped__")
+        ):
+            raise _wrong(connector, name, "must be defined with `async def`")
 
 
 def _check_options(connector: AsyncConnector[Any]) -> None:

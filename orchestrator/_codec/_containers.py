@@ -215,6 +215,9 @@ def _literal(choices: tuple[Any, ...]) -> Codec:
     names = ", ".join(map(repr, choices))
 
     def encode(value: Any, literal: literals_pb2.Literal) -> Any:
+        if isinstance(value, enum.Enum) and value not in choices:
+            # In a process that knows an Enum by its protobuf alone.
+            value = value.name
         for choice in choices:
             if same(choice, value):
                 if isinstance(choice, enum.Enum):

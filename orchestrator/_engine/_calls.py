@@ -177,7 +177,8 @@ class Calls:
         outputs = outputs_json = problem = None
         if phase is RemotePhase.SUCCEEDED:
             try:
-                encoded = encode_outputs(context.interface, resource.outputs)
+                interface = context.interface if context.typed else None
+                encoded = encode_outputs(interface, resource.outputs)
             except OutputMismatchError as error:
                 problem = self.say(f"outputs.{error}")
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Context:
     connector: AsyncConnector[Any]
     template: TaskTemplate
     interface: NativeInterface
+    typed: bool
+    """Whether the template says anything of its outputs at all."""
     policies: Policies
     references: Mapping[str, str]
     output_bytes_max: int
@@ -101,6 +103,7 @@ class Contexts:
         """Look connectors up in *registry*, templates with *read_template*."""
         self._registry = registry
         self._read_template = read_template
+        self._native: dict[str, NativeInterface] = {}
         self._generation = registry.generation
         self._cache: dict[tuple[str, str, int], Context] = {}
         self._reading: dict[tuple[str, str, int], asyncio.Future[Context]] = {}
@@ -112,6 +115,28 @@ class Contexts:
     def names(self) -> list[tuple[str, int, str]]:
         """Return task type, version and name of each connector."""
         return [(c.task_type_name, c.task_type_version, c.name) for c in self._registry]
+
+    def remember(
+        self, digest: str, kind: tuple[str, int], interface: NativeInterface
+    ) -> None:
+        """Keep a task's own types, which its protobuf does not have; the last wins.
+
+        Only the process that declares the task knows its classes; any other
+        sees dataclasses as dicts and Enums as their names.
+        """
+        if self._native.get(digest) is interface:
+            return
+        if len(self._native) >= _CACHED_MAX:
+            self._native.clear()
+        self._native[digest] = interface
+        key = (digest, *kind)
+        context = self._cache.get(key)
+        if context is not None:
+            self._cache[key] = replace(context, interface=interface)
+
+    def interface_of(self, digest: str, template: TaskTemplate) -> NativeInterface:
+        """Return a template's types, the task's own where this process knows them."""
+        return self._native.get(digest) or interface_from_proto(template.interface)
 
     def cached(self, task_type: str, version: int, digest: str) -> Context | None:
         """Return the context if it is known; none survives a new registration."""
@@ -158,7 +183,8 @@ class Contexts:
         context = Context(
             connector=connector,
             template=template,
-            interface=interface_from_proto(template.interface),
+            interface=self.interface_of(digest, template),
+            typed=template.HasField("interface"),
             policies=policies,
             references=secret_references(template, connector),
             output_bytes_max=min(

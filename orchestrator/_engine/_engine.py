@@ -16,6 +16,7 @@ from orchestrator._engine._stepper import Stepper
 from orchestrator._engine._waiters import Waiters
 from orchestrator._secrets import Redactor
 from orchestrator._storage import Store
+from orchestrator._tasks import template_from_bytes
 from orchestrator.errors import ConnectorNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator._ids import IdFactory
     from orchestrator._records import Claimed, Execution, NewJob
     from orchestrator._registry import Registry
+    from orchestrator.models import NativeInterface
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,12 @@ class Engine:
         """Start only the watch, if it is not: whoever waits sees other processes."""
         if not self._loops:
             self._spawn("watch", self.scheduler.watch())
+
+    async def interface_of(self, execution: Execution) -> NativeInterface:
+        """Return an execution's native types, as well as this process knows them."""
+        digest = execution.template_hash
+        proto = await self.store.template_proto(digest)
+        return self.contexts.interface_of(digest, template_from_bytes(proto or b""))
 
     async def context_of(self, execution: Execution) -> Context:
         """Return an execution's connector and template.

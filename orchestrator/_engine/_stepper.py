@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator._clock import duration_to_us
 from orchestrator._machine import decide
-from orchestrator._phase import TERMINAL, Phase
+from orchestrator._phase import TERMINAL, Cause, Phase
 from orchestrator._policies import Policies
 from orchestrator._records import (
     Call,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_POLICIES = Policies()
+_WORRYING = (Cause.HOLD_SET, Cause.ERRORS_BEGAN, Cause.CREATE_UNAUTHORIZED)
 _MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 _CLAIMED_FIELDS = frozenset(Claimed._fields)
 _POINTS = {
@@ -125,6 +126,14 @@ class Stepper:
         if not item.result:
             return None
         self._reach(f"{point}.after_commit")
+        if change.cause in _WORRYING:
+            logger.warning(
+                "execution %s (%s): %s: %s",
+                row.id,
+                row.name,
+                change.sets.get("hold") or change.cause,
+                change.message,
+            )
         if change.phase in TERMINAL:
             self._ended(row.id)
             return row

@@ -1,8 +1,9 @@
 """The default engine: what ``task.execute()`` runs on, one per event loop.
 
-It is opened by the first call and closed when its loop shuts down: an async
-generator that was begun is closed by ``loop.shutdown_asyncgens()``, which
-``asyncio.run`` calls.
+An Orchestrator that the loop already runs is used. Without one, the default is
+opened on ``ORCHESTRATOR_DATABASE`` or ``./orchestrator.db`` by the first call, and
+closed when its loop shuts down: an async generator that was begun is closed by
+``loop.shutdown_asyncgens()``, which ``asyncio.run`` calls.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from orchestrator._orchestrator._verbs import Orchestrator
+from orchestrator._orchestrator._verbs import Orchestrator, running_orchestrator
 from orchestrator._tasks import set_default_engine_hook
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ async def close_default() -> None:
 
 async def execute(task: Any, inputs: dict[str, Any], options: SubmitOptions) -> Any:
     """Submit, wait, and answer as Flyte's local run does."""
-    orchestrator = await default_orchestrator()
+    orchestrator = running_orchestrator() or await default_orchestrator()
+    orchestrator.check_secrets(task)
     handle = await orchestrator.submit(
         task,
         inputs,

@@ -6,12 +6,10 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from orchestrator._codec import interface_from_proto
 from orchestrator._ids import EXECUTION_ID
 from orchestrator._orchestrator import _logs
 from orchestrator._orchestrator._handle import Handle
 from orchestrator._phase import Phase
-from orchestrator._tasks import template_from_bytes
 from orchestrator.errors import (
     ExecutionNotFoundError,
     InvalidInputError,
@@ -219,6 +217,8 @@ class Reading:
         return await _logs.metrics(execution, context, self._engine.redactor)
 
     async def interface_of(self, execution: Execution) -> NativeInterface:
-        """Return the native interface of an execution's stored template."""
-        proto = await self._engine.store.template_proto(execution.template_hash)
-        return interface_from_proto(template_from_bytes(proto or b"").interface)
+        """Return an execution's native types, as well as this process knows them.
+
+        A process that has not declared the task sees dataclasses as dicts.
+        """
+        return await self._engine.interface_of(execution)

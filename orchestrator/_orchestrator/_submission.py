@@ -50,7 +50,9 @@ class Prepared:
     io_bytes_max: int
 
     @classmethod
-    def of(cls, task: TaskTemplate | TemplateProto, registry: Registry) -> Prepared:
+    def of(
+        cls, task: TaskTemplate | TemplateProto, registry: Registry | None
+    ) -> Prepared:
         """Prepare *task*.
 
         Raises:
@@ -58,7 +60,8 @@ class Prepared:
             ConfigurationError: What the task declares cannot be written.
         """
         proto = to_template(task)
-        registry.get_connector(proto.type, proto.task_type_version)
+        if registry is not None:
+            registry.get_connector(proto.type, proto.task_type_version)
         data = template_to_bytes(proto)
         digest = hashlib.sha256(data).hexdigest()
         interface = getattr(task, "native_interface", None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 from orchestrator._clock import SystemClock
 from orchestrator._codec import Encoded
@@ -19,7 +21,9 @@ from orchestrator._orchestrator._reading import Reading, checked
 from orchestrator._orchestrator._submission import Prepared, new_execution
 from orchestrator._phase import Phase, Resolution
 from orchestrator._registry import DEFAULT_REGISTRY, Registry
-from orchestrator._tasks import template_from_bytes
+from orchestrator._secrets import resolve as resolve_secrets
+from orchestrator._secrets import secret_references
+from orchestrator._tasks import template_from_bytes, to_template
 from orchestrator.errors import (
     ConfigurationError,
     IdempotencyConflictError,
@@ -40,6 +44,20 @@ if TYPE_CHECKING:
     from orchestrator.models import NativeInterface
 
 logger = logging.getLogger(__name__)
+
+
+_running: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Orchestrator]] = (
+    WeakKeyDictionary()
+)
+
+
+def running_orchestrator() -> Orchestrator | None:
+    """Return the running loop's Orchestrator, the last one that was opened.
+
+    One with ``start=False`` runs nothing and does not count. None without any.
+    """
+    mine = _running.get(asyncio.get_running_loop())
+    return mine[-1] if mine else None
 
 
 class Orchestrator(Reading):
@@ -133,17 +151,25 @@ class Orchestrator(Reading):
             await self.close()
             raise
         self._engine.start()
+        _running.setdefault(asyncio.get_running_loop(), []).append(self)
 
     async def close(self) -> None:
         """Stop the scheduler, let calls in flight end, close the database."""
         if self._open:
             self._open = False
+            self._forget()
             await self._engine.close()
 
     async def crash(self) -> None:
         """Stop as a killed process would: nothing more is written. For tests."""
         self._open = False
+        self._forget()
         await self._engine.crash()
+
+    def _forget(self) -> None:
+        mine = _running.get(asyncio.get_running_loop(), [])
+        if self in mine:
+            mine.remove(self)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -189,7 +215,8 @@ class Orchestrator(Reading):
 
         Raises:
             InvalidInputError: The field is named; nothing was stored.
-            ConnectorNotFoundError: Nothing here runs this task type.
+            ConnectorNotFoundError: Nothing here runs this task type; not raised with
+                ``start=False``, where another process runs what is submitted.
             IdempotencyConflictError: The key belongs to another request.
             StoreUnavailableError: Nothing was accepted.
         """
@@ -224,7 +251,7 @@ class Orchestrator(Reading):
         for task, inputs, *rest in submissions:
             ready = prepared.get(id(task))
             if ready is None:
-                ready = prepared[id(task)] = Prepared.of(task, self._registry)
+                ready = prepared[id(task)] = self._prepared(task)
             tasks.append(task)
             options = dict(rest[0]) if rest else {}
             news.append(
@@ -239,6 +266,26 @@ class Orchestrator(Reading):
             )
         interfaces = [prepared[id(task)].interface for task in tasks]
         return await self._accept(news, interfaces, now)
+
+    def check_secrets(self, task: TaskTemplate | Any) -> None:
+        """Raise if a secret that *task* needs has no value in this process.
+
+        A missing secret otherwise holds the execution until it is there.
+
+        Raises:
+            SecretNotFoundError: The reference is named.
+            ConnectorNotFoundError: Nothing here runs this task type.
+        """
+        proto = to_template(task)
+        connector = self._registry.get_connector(proto.type, proto.task_type_version)
+        resolve_secrets(secret_references(proto, connector))
+
+    def _prepared(self, task: TaskTemplate | Any) -> Prepared:
+        # A process that only submits need not know who runs it.
+        prepared = Prepared.of(task, self._registry if self._started else None)
+        kind = (prepared.proto.type, prepared.proto.task_type_version)
+        self._engine.contexts.remember(prepared.stored[0], kind, prepared.interface)
+        return prepared
 
     async def _accept(
         self,

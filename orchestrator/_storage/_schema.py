@@ -314,5 +314,15 @@ prune_permit = Table(
     Column("id", Integer, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    # Refers to a row that cannot be: checked at the commit, it refuses a transaction
+    # that leaves its permit behind.
+    Column(
+        "closes",
+        Integer,
+        ForeignKey("prune_permit.id", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+        server_default=text("2"),
+    ),
     CheckConstraint("id = 1", name="one"),
+    CheckConstraint("closes = 2", name="closes"),
 )

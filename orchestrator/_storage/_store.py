@@ -55,8 +55,9 @@ _ABORT = (
     " WHERE id = ? AND finished_at IS NULL AND abort_requested_at IS NULL"
 )
 _RESOLVE = (
-    "UPDATE execution SET resolution = ? WHERE id = ?"
-    " AND phase IN ('CREATE_UNKNOWN', 'QUEUED')"
+    # A queued row can only be given up: what is said of its next create is too early.
+    "UPDATE execution SET resolution = ?1 WHERE id = ?2"
+    " AND (phase = 'CREATE_UNKNOWN' OR (phase = 'QUEUED' AND ?1 = 'GIVE_UP'))"
 )
 # A row that some step holds is marked: the step's release makes it due at once.
 _WAKE = (

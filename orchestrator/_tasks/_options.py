@@ -111,7 +111,8 @@ class AsyncConnectorExecutorMixin:
     async def execute(self, **kwargs: Any) -> Any:
         """Submit the task, wait for its end, and return what Flyte returns.
 
-        The database is ORCHESTRATOR_DATABASE, else ``./orchestrator.db``. Submit
+        An Orchestrator that the running loop has open is used, else one is opened on
+        ORCHESTRATOR_DATABASE, else ``./orchestrator.db``. Submit
         options come from ``options()`` or the task's ``options=``. Cancelling this
         call leaves the execution running, unless ``abort_on_cancel`` is set.
 

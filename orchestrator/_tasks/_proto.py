@@ -72,7 +72,7 @@ def to_template(
     except ConfigurationError as error:
         raise ConfigurationError(f"task {task.name}: {error}") from None
     sctx = sctx or SerializationContext(version="")
-    config = _strings(task, "config", task.config(sctx))
+    config = _strings(task, "config", task.config(sctx) or {})
     template = tasks_pb2.TaskTemplate(
         id=identifier_pb2.Identifier(
             resource_type=identifier_pb2.ResourceType.TASK,
@@ -89,7 +89,7 @@ def to_template(
         security_context=_security_context(task),
         config=config,
     )
-    custom = task.custom_config(sctx)
+    custom = task.custom_config(sctx) or {}
     if len(custom) > 0:
         template.custom.CopyFrom(_struct(task, custom))
     _fill_target(template, task, sctx)
@@ -212,7 +212,7 @@ def _fill_target(
     container.SetInParent()
     if isinstance(task.image, str) and task.image != "auto":
         container.image = task.image
-    container.args.extend(task.container_args(sctx))
+    container.args.extend(task.container_args(sctx) or ())
     container.env.extend(_pairs(_strings(task, "env_vars", task.env_vars or {})))
     container.config.extend(_pairs(template.config))
     loading = task.data_loading_config(sctx)

@@ -101,4 +101,4 @@ def test_the_error_delay_counts_errors_from_one() -> None:
         4,
         7,
     ]
-    assert [policies.poll_delay(n, rng) / SECOND for n in (0, 1, 2)] == [5, 7.5, 11.25]
+    assert [policies.poll_delay(n, rng) / SECOND for n in (0, 1, 2)] == [5, 6.0, 7.2]

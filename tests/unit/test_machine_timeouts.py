@@ -255,7 +255,7 @@ def test_polls_without_news_back_off_and_news_begins_anew() -> None:
         assert change.due_at is not None
         delays.append((change.due_at - NOW) / SECOND)
         row = after(row, change)
-    assert delays == [1, 1.5, 2.25, 1, 1.5]
+    assert delays == [1, 1.2, 1.44, 1, 1.2]
 
 
 def test_a_poll_without_news_writes_no_history() -> None:
