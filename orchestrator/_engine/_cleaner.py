@@ -86,7 +86,10 @@ class Cleaner:
             return None
         answer = await self._calls.get(row, context)
         if isinstance(answer, CallFailed):
-            return None if _is_gone(answer) else answer.message
+            # Services list new jobs late, and a debt is no younger than its job.
+            grace = duration_to_us(context.policies.policy.gone_grace)
+            listed = self._clock.now_us() >= job.since + grace
+            return None if _is_gone(answer) and listed else answer.message
         if answer.phase in REMOTE_TERMINAL:
             return None
         if isinstance(deleted, CallFailed):

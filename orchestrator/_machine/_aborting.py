@@ -88,7 +88,9 @@ def call_failed(case: Case, failed: CallFailed) -> Change:
     if failed.call is Call.GET:
         case = case.polled()
     match failed.failure:
-        case Failure.GONE:
+        # A young job that a get does not list may run all the same; what delete
+        # itself does not know is believed to be gone.
+        case Failure.GONE if failed.call is Call.DELETE or case.listed():
             return _end(case, Cleanup.DONE)
         case Failure.UNAUTHORIZED:
             return case.hold(Hold.UNAUTHORIZED, failed.message)

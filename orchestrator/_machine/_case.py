@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator._machine._transitions import successor
+from orchestrator._clock import duration_to_us
 from orchestrator._phase import TERMINAL, AbortReason, Cause, Phase
 from orchestrator._records import Change, Timer
 
@@ -273,6 +274,12 @@ class Case(NamedTuple):
         )
 
     # Bookkeeping of calls
+
+    def listed(self) -> bool:
+        """Whether the job is old enough for a ``get`` that says "gone" to be true."""
+        row = self.row
+        created = row.created_at if row.created_at is not None else row.phase_at
+        return self.now >= created + duration_to_us(self.policies.policy.gone_grace)
 
     def polled(self) -> Case:
         """Return the case with one more ``get`` counted."""

@@ -145,7 +145,7 @@ def _still_running(case: Case, answer: Got) -> Change:
 def get_failed(case: Case, failed: CallFailed) -> Change:
     """Return what a failed poll means: never, by itself, the job's failure."""
     polled = case.polled()
-    row, policy = polled.row, case.policies.policy
+    policy = case.policies.policy
     match failed.failure:
         case Failure.UNAUTHORIZED:
             return polled.hold(Hold.UNAUTHORIZED, failed.message)
@@ -157,10 +157,7 @@ def get_failed(case: Case, failed: CallFailed) -> Change:
             timer = polled.failed_timer(failed)
             return _abort(polled, AbortReason.REJECTED, failed.message, timer=timer)
         case Failure.GONE:
-            created = row.created_at if row.created_at is not None else row.phase_at
-            if case.now >= created + duration_to_us(policy.gone_grace):
-                return _lost(polled, failed)
-            return polled.later(failed)
+            return _lost(polled, failed) if case.listed() else polled.later(failed)
     timer = polled.failed_timer(failed)
     if timer.errors >= policy.poll_budget_errors and timer.budget_us >= duration_to_us(
         policy.poll_budget
