@@ -23,7 +23,7 @@ from tests.crash.audit import Audit
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import Acknowledged, Verdict, judge, judge_kill, overlapping
 from tests.crash.life import Life, Orders, live
-from tests.crash.scenario import Plan, batch
+from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.connectors import REMEMBERED_S
 from tests.jobserver.launch import RunningServer, job_server
 from tests.jobserver.vocabulary import ServiceClass
@@ -45,6 +45,7 @@ class Options:
         round_size: Cycles between two judgements.
         points: The named points to cycle over.
         random_share: Share of kills at random points and random moments.
+        without: Kinds of the scenario that are left out.
     """
 
     cycles: int = 200
@@ -53,6 +54,7 @@ class Options:
     round_size: int = 5
     points: tuple[str, ...] = POINTS
     random_share: float = 0.35
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ class Campaign:
         """Live one life with a batch of its own, and account for its end."""
         self.lives += 1
         self._batches.append(self.lives)
+        options = self.options
         self.plans += batch(
-            self.service, self.lives, self.options.jobs, self.options.seed
+            self.service, self.lives, options.jobs, options.seed, options.without
         )
         life = live(self._orders(kill))
         self._account(kill, life)
@@ -165,6 +168,7 @@ class Campaign:
             *("--jobs", str(self.options.jobs), "--seed", str(self.options.seed)),
             *("--batches", ",".join(map(str, self._batches))),
             *("--class", self.service.value, *kill.arguments),
+            *(word for kind in self.options.without for word in ("--without", kind)),
         ]
         return Orders(
             arguments=arguments,
@@ -277,6 +281,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--round", type=int, default=5, help="cycles per judgement")
+    parser.add_argument(
+        "--without", action="append", default=[], choices=KINDS, help="leave out a kind"
+    )
     parser.add_argument("--resume", type=Path, help="JSON file of running totals")
     parser.add_argument("--keep", type=Path, help="folder for databases and ledgers")
     return parser.parse_args()
@@ -293,6 +300,7 @@ def main() -> int:
         jobs=arguments.jobs,
         seed=arguments.seed,
         round_size=arguments.round,
+        without=tuple(arguments.without),
     )
     for service in map(ServiceClass, services):
         mine = totals.setdefault(service.value, Totals())

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.jobserver.vocabulary import Fault, JobSpec, Rule, ServiceClass, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 CREATE_TIMEOUT_S = 0.3
 """The connector's policy; faults that are to outlast it are measured by it."""
@@ -175,14 +178,23 @@ class Plan:
         return ends | {"FAILED"}
 
 
-def batch(service: ServiceClass, number: int, jobs: int, seed: int) -> list[Plan]:
-    """Return the *jobs* submissions of batch *number*, the same for a seed."""
+def batch(
+    service: ServiceClass,
+    number: int,
+    jobs: int,
+    seed: int,
+    without: Collection[str] = (),
+) -> list[Plan]:
+    """Return the *jobs* submissions of batch *number*, the same for a seed.
+
+    Kinds named in *without* are left out.
+    """
     rng = Random(f"{seed}:{service}:{number}")
     names = [
         name
         for name, kind in KINDS.items()
         for _ in range(kind.weight)
-        if service in kind.services
+        if service in kind.services and name not in without
     ]
     if jobs < len(names):
         rng.shuffle(names)

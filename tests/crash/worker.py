@@ -104,7 +104,9 @@ async def work(options: argparse.Namespace, board: Board) -> None:
     plans = [
         plan
         for number in options.batches.split(",")
-        for plan in batch(service, int(number), options.jobs, options.seed)
+        for plan in batch(
+            service, int(number), options.jobs, options.seed, options.without
+        )
     ]
     say("READY")
     async with Orchestrator(
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill-at", default="", help="NAME:N, the N-th time")
     parser.add_argument("--kill-after-random", help="seed: die at a random point")
+    parser.add_argument("--without", action="append", default=[], help="a kind")
     parser.add_argument("--linger", action="store_true", help="until stdin closes")
     with suppress(KeyboardInterrupt):
         asyncio.run(_main(parser.parse_args()))
