@@ -21,7 +21,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from orchestrator._storage._dialects import translate
 from orchestrator._storage._tx import Tx
@@ -129,11 +129,16 @@ class Writer:
         self._faults = faults
         self._path = path
         self._pending: list[Item] = []
-        self._flush: _Flush | None = None
+        self._flushes: dict[bool, _Flush] = {}
+        """What callers await, by their items' patience: for the next batch."""
+        self._at_work: dict[bool, _Flush] = {}
+        """The same for the batch at work."""
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._hurry = asyncio.Event()
+        self._generation = 0
         self._pid = os.getpid()
         self.lock = asyncio.Lock()
         """Held during a transaction; readers of a memory database take it too."""
@@ -146,9 +151,14 @@ class Writer:
             return
         self._task = asyncio.create_task(self._loop(), name="orchestrator-writer")
 
+    def hurry(self) -> None:
+        """From now on wait for nothing: while the database is away, everything fails."""
+        self._hurry.set()
+
     async def close(self) -> None:
         """Write what is pending, then close the connection."""
         self._closing = True
+        self.hurry()
         self._wake.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
@@ -156,14 +166,17 @@ class Writer:
 
     def add(self, item: Item) -> asyncio.Future[None]:
         """Queue *item*; the future is resolved when its batch is done."""
-        if self._closing or (self._task is not None and self._task.done()):
-            msg = f"{self._path}: the store is closed"
+        if self._closing or self._task is None or self._task.done():
+            msg = f"{self._path}: the store is not open"
             raise StoreUnavailableError(msg)
         self._pending.append(item)
-        if self._flush is None:
-            self._flush = _Flush(loop=asyncio.get_running_loop())
+        flush = self._flushes.get(item.patient)
+        if flush is None:
+            flush = self._flushes[item.patient] = _Flush(
+                loop=asyncio.get_running_loop()
+            )
             self._wake.set()
-        return self._flush
+        return flush
 
     async def write(self, item: Item) -> Any:
         """Queue *item*, await its commit, return its result or raise its error."""
@@ -172,8 +185,11 @@ class Writer:
             raise item.error
         return item.result
 
-    async def data_version(self) -> int:
-        """Return SQLite's count of other connections' commits, as this one sees it.
+    async def data_version(self) -> tuple[int, int]:
+        """Return what changes when another connection commits.
+
+        SQLite's count as this connection sees it, and which connection this is:
+        counts of two connections say nothing of each other.
 
         Raises:
             StoreUnavailableError: The database is away.
@@ -187,25 +203,30 @@ class Writer:
                 await self._disconnect()
                 msg = f"{self._path}: {error}"
                 raise StoreUnavailableError(msg) from error
-        return int(next(iter(rows))[0])
+        return self._generation, int(next(iter(rows))[0])
 
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
             await self._gather()
             self._wake.clear()
-            batch, flush = self._pending, self._flush
-            self._pending, self._flush = [], None
-            if flush is not None:
+            batch, self._pending = self._pending, []
+            self._at_work, self._flushes = self._flushes, {}
+            if batch:
                 try:
                     async with self.lock:
                         await self._commit(batch)
                 except BaseException as error:
-                    for item in batch:
+                    for item in (*batch, *self._pending):
                         item.error = item.error or error
-                    flush.set_result(None)
+                    self._pending = []
+                    _resolve(self._flushes)
+                    self._flushes = {}
+                    # Its transaction may be open: whoever starts again needs another.
+                    await self._disconnect()
                     raise
-                flush.set_result(None)
+                finally:
+                    _resolve(self._at_work)
             if self._closing and not self._pending:
                 return
 
@@ -222,20 +243,20 @@ class Writer:
     async def _commit(self, batch: list[Item]) -> None:
         """Resolve every item of *batch*: written, or failed for a reason of its own."""
         delay = _RETRY_FIRST_S
+        unknown = False
         while batch:
+            away: StoreError | None = None
             try:
                 await self._transaction(batch)
             except _CommitUnknownError as error:
                 logger.warning("commit unknown, reading back: %s", error.__cause__)
                 batch = await self._read_back(batch)
+                if unknown:  # not an answer that was lost: a disk that refuses
+                    away = StoreUnavailableError(f"{self._path}: {error.__cause__}")
+                    away.__cause__ = error.__cause__
+                unknown = True
             except StoreUnavailableError as error:
-                batch = self._away(batch, error)
-                if batch:
-                    logger.warning(
-                        "database away, %d items wait: %s", len(batch), error
-                    )
-                    await self._clock.sleep(delay)
-                    delay = min(delay * 2, _RETRY_MAX_S)
+                away = error
             except Exception as error:  # noqa: BLE001 - any row may raise anything
                 if len(batch) == 1:
                     batch[0].error = translate(error, self._path) or error
@@ -247,13 +268,33 @@ class Writer:
                 self.commits += 1
                 self.items += len(batch)
                 return
+            if away is not None:
+                batch = self._away(batch, away)
+            if away is not None and batch:
+                logger.warning("database away, %d items wait: %s", len(batch), away)
+                await self._clock.wait(self._hurry, delay)
+                delay = min(delay * 2, _RETRY_MAX_S)
 
     def _away(self, batch: list[Item], error: StoreError) -> list[Item]:
-        """Fail users' items, and everything at closing; return what waits."""
-        stay = [item for item in batch if item.patient and not self._closing]
+        """Fail users' items, those that came meanwhile too; return what waits.
+
+        Once told to hurry, everything fails.
+        """
+        patient = not self._hurry.is_set()
+        stay: list[Item] = []
         for item in batch:
-            if item not in stay:
+            if item.patient and patient:
+                stay.append(item)
+            else:
                 item.error = error
+        for item in self._pending:
+            if not item.patient:
+                item.error = error
+        self._pending = [item for item in self._pending if item.patient]
+        for flushes in (self._at_work, self._flushes):
+            impatient = flushes.pop(False, None)
+            if impatient is not None:
+                _resolve({False: impatient})
         return stay
 
     async def _transaction(self, batch: list[Item]) -> None:
@@ -286,6 +327,8 @@ class Writer:
             await transaction.commit()
         except Exception as error:
             await self._roll_back(transaction)
+            if isinstance(error, IntegrityError):
+                raise  # a deferred key: surely not committed, and some item's fault
             raise _CommitUnknownError from error
         reach("writer.after_commit")
 
@@ -314,13 +357,13 @@ class Writer:
                 missing = [item for item in batch if not await item.landed(tx)]
                 # A claim whose answer was lost gives its rows back here.
                 await transaction.commit()
-            except (DBAPIError, StoreError) as error:
+            except (DBAPIError, sqlite3.Error, StoreError) as error:
                 await self._disconnect()
-                if self._closing:
+                if self._hurry.is_set():
                     for item in batch:
                         item.error = StoreUnavailableError(f"{self._path}: {error}")
                     return []
-                await self._clock.sleep(delay)
+                await self._clock.wait(self._hurry, delay)
                 delay = min(delay * 2, _RETRY_MAX_S)
             else:
                 return missing
@@ -329,6 +372,7 @@ class Writer:
         if self._connection is None:
             try:
                 self._connection = await self._engine.connect()
+                self._generation += 1
             except DBAPIError as error:
                 ours = translate(error, self._path)
                 raise ours or error from error
@@ -343,6 +387,12 @@ class Writer:
             await connection.close()
         except (DBAPIError, InvalidRequestError) as error:
             logger.debug("closing a broken connection: %s", error)
+
+
+def _resolve(flushes: dict[bool, _Flush]) -> None:
+    for flush in flushes.values():
+        if not flush.done():
+            flush.set_result(None)
 
 
 async def _driver(connection: AsyncConnection) -> aiosqlite.Connection:
