@@ -29,6 +29,14 @@ _FINISH = (
     " cleanup_tries = cleanup_tries + 1, cleanup_node = NULL"
     " WHERE id = ? AND cleanup_node = ? AND cleanup_epoch = ? AND cleanup = 'DUE'"
 )
+_GIVE_BACK = (
+    "UPDATE external_job SET cleanup_node = NULL"
+    " WHERE cleanup_node = ? AND id IN (SELECT value FROM json_each(?))"
+)
+_FINISHED = (
+    "SELECT count(*) FROM external_job WHERE id = ? AND cleanup_node IS NULL"
+    " AND cleanup_epoch = ? AND cleanup_tries = ?"
+)
 
 
 class OwedJob(NamedTuple):
@@ -76,3 +84,13 @@ async def finish(
     """Write what became of a debt; False if the claim was lost, without effect."""
     key = (job.id, node, job.epoch)
     return await tx.run(_FINISH, (str(cleanup), due_at, error, *key)) == 1
+
+
+async def give_back(tx: Tx, node: str, jobs: Sequence[OwedJob]) -> None:
+    """Undo a claim whose commit was not answered."""
+    await tx.run(_GIVE_BACK, (node, json.dumps([job.id for job in jobs])))
+
+
+async def finished(tx: Tx, job: OwedJob) -> bool:
+    """Whether a `finish` whose commit was not answered took effect."""
+    return bool(await tx.scalar(_FINISHED, (job.id, job.epoch, job.tries + 1)))

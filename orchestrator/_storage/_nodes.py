@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _INSERT = (
     "INSERT INTO node (id, host, pid, lock_path, version, started_at, until)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    # Ids are random per start: the same one is this registration, written again.
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 _RENEW = "UPDATE node SET until = ? WHERE id = ? AND ended_at IS NULL"
 _OTHERS = (

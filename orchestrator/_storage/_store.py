@@ -54,11 +54,16 @@ _ABORT = (
     "UPDATE execution SET abort_requested_at = ?, abort_reason = ?"
     " WHERE id = ? AND finished_at IS NULL AND abort_requested_at IS NULL"
 )
+_ABORTED = (
+    "SELECT count(*) FROM execution"
+    " WHERE id = ? AND abort_requested_at = ? AND abort_reason = ?"
+)
 _RESOLVE = (
     # A queued row can only be given up: what is said of its next create is too early.
     "UPDATE execution SET resolution = ?1 WHERE id = ?2"
     " AND (phase = 'CREATE_UNKNOWN' OR (phase = 'QUEUED' AND ?1 = 'GIVE_UP'))"
 )
+_RESOLVED = "SELECT count(*) FROM execution WHERE id = ? AND resolution = ?"
 # A row that some step holds is marked: the step's release makes it due at once.
 _WAKE = (
     "UPDATE timer SET due_at = CASE WHEN node IS NULL THEN min(due_at, ?)"
@@ -165,7 +170,10 @@ class Store:
                 await tx.run(_WAKE, (now, execution_id))
             return bool(changed)
 
-        return bool(await self.writer.write(UserRun(write)))
+        async def landed(tx: Tx) -> bool:
+            return bool(await tx.scalar(_ABORTED, (execution_id, now, reason)))
+
+        return bool(await self.writer.write(UserRun(write, landed)))
 
     async def wish_resolve(
         self, execution_id: str, resolution: Resolution, now: int
@@ -178,7 +186,10 @@ class Store:
                 await tx.run(_WAKE, (now, execution_id))
             return bool(changed)
 
-        return bool(await self.writer.write(UserRun(write)))
+        async def landed(tx: Tx) -> bool:
+            return bool(await tx.scalar(_RESOLVED, (execution_id, str(resolution))))
+
+        return bool(await self.writer.write(UserRun(write, landed)))
 
     async def wake(self, execution_id: str, now: int) -> bool:
         """Make a live row due now; False if it is terminal or unknown."""
@@ -298,12 +309,19 @@ class Store:
     ) -> list[OwedJob]:
         """Take up to *limit* jobs of the ledger that are to be deleted."""
 
+        taken: list[OwedJob] = []
+
         async def write(tx: Tx) -> list[OwedJob]:
-            return await _cleanups.claim(
+            taken[:] = await _cleanups.claim(
                 tx, node=node, now=now, limit=limit, loaded=loaded
             )
+            return taken
 
-        result: list[OwedJob] = await self.writer.write(Run(write))
+        async def landed(tx: Tx) -> bool:
+            await _cleanups.give_back(tx, node, taken)
+            return False
+
+        result: list[OwedJob] = await self.writer.write(Run(write, landed))
         return result
 
     async def finish_cleanup(self, job: OwedJob, **columns: Any) -> bool:
@@ -312,7 +330,10 @@ class Store:
         async def write(tx: Tx) -> bool:
             return await _cleanups.finish(tx, job, **columns)
 
-        return bool(await self.writer.write(Run(write)))
+        async def landed(tx: Tx) -> bool:
+            return await _cleanups.finished(tx, job)
+
+        return bool(await self.writer.write(Run(write, landed)))
 
     # Reads
 
