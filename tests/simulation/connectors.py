@@ -1,0 +1,288 @@
+"""Connectors to the simulated services, and what goes wrong with their calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flyteidl2.core.execution_pb2 import TaskExecution
+
+from orchestrator import Policy
+from orchestrator.connectors import AsyncConnector, Resource, ResourceMeta
+from orchestrator.errors import (
+    AuthError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
+from tests.simulation.world import ENDED, Kind, State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from random import Random
+
+    from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
+
+    from tests.simulation.world import Job, World
+
+POLICY = Policy(
+    poll_delay_max=timedelta(minutes=10),
+    error_delay_max=timedelta(minutes=20),
+    create_timeout=timedelta(seconds=30),
+    create_hard_timeout=timedelta(minutes=10),
+    get_timeout=timedelta(seconds=30),
+    delete_timeout=timedelta(seconds=30),
+    find_timeout=timedelta(seconds=30),
+    poll_budget=timedelta(hours=2),
+    create_budget=timedelta(hours=2),
+    cleanup_deadline=timedelta(hours=12),
+)
+_TIMEOUT_S = 30.0
+# Shorter than find_settle: a search that comes later than that surely finds it.
+_ARRIVES_S_MAX = 25.0
+
+_PHASES = {
+    State.QUEUED: TaskExecution.QUEUED,
+    State.RUNNING: TaskExecution.RUNNING,
+    State.SUCCEEDED: TaskExecution.SUCCEEDED,
+    State.FAILED: TaskExecution.FAILED,
+    State.RETRYABLE: TaskExecution.RETRYABLE_FAILED,
+    State.ABORTED: TaskExecution.ABORTED,
+}
+
+# What happens to a call, by weight. "zombie": the process pauses past its lease and
+# another takes over; "pause": it pauses so long that its lease is in doubt.
+FAULTS: dict[str, dict[str, float]] = {
+    "create": {
+        "ok": 60, "lost": 6, "error": 4, "late": 6, "never": 2, "throttled": 4,
+        "transient": 4, "auth": 2, "permanent": 1, "refused": 1, "gone": 1,
+        "nonsense": 2, "cancelled": 1, "exit": 1, "zombie": 3, "pause": 2,
+    },
+    "get": {
+        "ok": 80, "transient": 4, "throttled": 2, "hang": 2, "error": 4, "auth": 1,
+        "nonsense": 2, "early_gone": 1, "permanent": 0.3, "cancelled": 0.5,
+        "exit": 0.5, "zombie": 1, "pause": 1,
+    },
+    "delete": {
+        "ok": 70, "lost": 8, "transient": 6, "error": 6, "hang": 3, "auth": 1,
+        "zombie": 4, "pause": 2,
+    },
+    "find": {
+        "ok": 80, "transient": 5, "error": 5, "hang": 3, "permanent": 0.5,
+        "auth": 1, "zombie": 3, "pause": 2,
+    },
+}  # fmt: skip
+
+
+class RefusedError(Exception):
+    """The service's own way to say that nothing was created."""
+
+
+@dataclass
+class SimMeta(ResourceMeta):
+    """The handle of a simulated job."""
+
+    job_id: str
+
+
+@dataclass
+class Trouble:
+    """Decides what goes wrong with each call, and makes it happen.
+
+    Attributes:
+        on: False lets every call be answered.
+        calm: True while another process works: nothing that moves the clock.
+        zombie: Lets this process pause and another one take over.
+    """
+
+    world: World
+    rng: Random
+    on: bool = True
+    calm: bool = False
+    zombie: Callable[[], Awaitable[None]] | None = None
+    met: Counter[str] = field(default_factory=Counter)
+    hanging: int = 0
+    """Creates that have not answered after their timeout, in living processes."""
+
+    def draw(self, call: str) -> str:
+        """Return what happens to the next *call*."""
+        weights = FAULTS[call]
+        drawn = self.rng.choices(list(weights), list(weights.values()))[0]
+        moves = drawn in ("zombie", "pause", "hang", "late", "never")
+        if not self.on or (self.calm and moves):
+            drawn = "ok"
+        self.met[f"{call}: {drawn}"] += 1
+        return drawn
+
+    async def hang(self) -> NoReturn:
+        """Never answer: the clock moves past the call's timeout."""
+        self.world.clock.advance(_TIMEOUT_S)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def pause(self, drawn: str) -> None:
+        """Let the process stand still, for "pause" and "zombie"."""
+        if drawn == "pause":
+            self.world.clock.advance(17)
+        elif drawn == "zombie" and self.zombie is not None:
+            await self.zombie()
+
+    def raise_for(self, drawn: str) -> None:
+        """Raise what *drawn* says, if it is an error."""
+        if drawn in ("lost", "error"):
+            msg = f"the connection broke ({drawn})"
+            raise ConnectionError(msg)
+        if drawn == "throttled":
+            raise ThrottledError("slow down", retry_after=self.rng.choice([None, 7]))
+        errors: dict[str, type[BaseException]] = {
+            "transient": TransientError,
+            "auth": AuthError,
+            "permanent": PermanentError,
+            "refused": RefusedError,
+            "gone": ResourceGoneError,
+            "early_gone": ResourceGoneError,
+            "cancelled": asyncio.CancelledError,
+            "exit": SystemExit,
+        }
+        if drawn in errors:
+            raise errors[drawn](f"simulated: {drawn}")
+
+
+class SimConnector(AsyncConnector[SimMeta]):
+    """Talks to one simulated service."""
+
+    metadata_type = SimMeta
+    policy = POLICY
+    not_created_errors = (RefusedError,)
+
+    def __init__(self, kind: Kind, world: World, trouble: Trouble) -> None:
+        """Be the connector of the service of class *kind*."""
+        self.kind = kind
+        self.name = f"Simulated {kind}"
+        self.task_type_name = f"sim-{kind.lower()}"
+        if kind is Kind.IDEMPOTENT:
+            self.create_is_idempotent = True
+        elif kind is Kind.TIMED:
+            self.create_is_idempotent = timedelta(minutes=14)
+        elif kind is Kind.HELD:
+            self.on_unknown_create = "hold"
+        elif kind is Kind.LISTED:
+            vars(self)["find"] = self._find
+        self._world = world
+        self._trouble = trouble
+
+    def job_key(self, resource_meta: SimMeta) -> str:
+        """Return the service's own id."""
+        return resource_meta.job_id
+
+    async def create(
+        self,
+        task_template: Any,
+        output_prefix: str,
+        inputs: dict[str, Any] | None = None,
+        task_execution_metadata: TaskExecutionMetadata | None = None,
+        **kwargs: Any,
+    ) -> SimMeta:
+        """Make a job, unless something goes wrong before."""
+        assert task_execution_metadata is not None
+        token = task_execution_metadata.labels["orchestrator-token"]
+        world, trouble = self._world, self._trouble
+        drawn = trouble.draw("create")
+        world.calls["create"] += 1
+        world.creates[token] += 1
+        world.note("create", f"{token} {drawn}")
+        if drawn in ("late", "never"):
+            return await self._late(token, never=drawn == "never")
+        if drawn == "zombie" and trouble.rng.random() < 0.5:
+            await trouble.pause(drawn)  # the request leaves after the pause
+            drawn = "ok"
+        if drawn in ("ok", "lost", "nonsense", "zombie", "pause"):
+            job = world.create(self.kind, token)
+            await trouble.pause(drawn)
+            trouble.raise_for(drawn)
+            return {"id": job.id} if drawn == "nonsense" else SimMeta(job.id)  # type: ignore[return-value]
+        trouble.raise_for(drawn)
+        raise AssertionError(drawn)
+
+    async def _late(self, token: str, *, never: bool) -> SimMeta:
+        """Answer after the call's timeout, or not at all."""
+        world, rng = self._world, self._trouble.rng
+        arrives = rng.choice([0.0, rng.uniform(0, _ARRIVES_S_MAX)])
+        answers = _TIMEOUT_S + (10**6 if never else rng.uniform(1, 800))
+        world.create_later(self.kind, token, arrives)
+        over = asyncio.ensure_future(world.clock.sleep(answers))
+        await asyncio.sleep(0)
+        self._trouble.hanging += 1
+        try:
+            world.clock.advance(_TIMEOUT_S)
+            await over
+        finally:
+            self._trouble.hanging -= 1
+        world.catch_up()
+        return SimMeta(world.of_token(token)[0].id)
+
+    async def get(self, resource_meta: SimMeta, **kwargs: Any) -> Resource:
+        """Tell what the job does."""
+        world, trouble = self._world, self._trouble
+        job = world.jobs[resource_meta.job_id]
+        drawn = trouble.draw("get")
+        now = world.clock.now_us()
+        if drawn == "early_gone" and now > job.made_at + 50 * 10**6:
+            drawn = "ok"
+        world.calls["get"] += 1
+        world.gets[job.attempt[0]] += 1
+        world.note("get", f"{job.id} {drawn} {job.state(now)}")
+        if drawn == "hang":
+            await trouble.hang()
+        trouble.raise_for(drawn)
+        await trouble.pause(drawn)
+        state = job.state(world.clock.now_us())
+        if state is State.GONE:
+            raise ResourceGoneError(job.id)
+        if drawn == "nonsense":
+            return trouble.rng.choice([None, 5, "RUNNING"])  # type: ignore[return-value]
+        return _resource(job, state)
+
+    async def delete(self, resource_meta: SimMeta, **kwargs: Any) -> None:
+        """Ask for the end of the job."""
+        world, trouble = self._world, self._trouble
+        job = world.jobs[resource_meta.job_id]
+        drawn = trouble.draw("delete")
+        world.calls["delete"] += 1
+        world.note("delete", f"{job.id} {drawn}")
+        job.deletes += 1
+        state = job.state(world.clock.now_us())
+        if state is State.GONE:
+            raise ResourceGoneError(job.id)
+        if state in ENDED and trouble.rng.random() < 0.5:
+            msg = f"{job.id} has ended"
+            raise PermanentError(msg)
+        if drawn in ("ok", "lost", "zombie", "pause", "hang"):
+            world.delete(job)
+        if drawn == "hang":
+            await trouble.hang()
+        await trouble.pause(drawn)
+        trouble.raise_for(drawn)
+
+    async def _find(self, token: str, **kwargs: Any) -> SimMeta | None:
+        world, trouble = self._world, self._trouble
+        drawn = trouble.draw("find")
+        world.calls["find"] += 1
+        world.note("find", f"{token} {drawn}")
+        if drawn == "hang":
+            await trouble.hang()
+        trouble.raise_for(drawn)
+        job = world.find(token)
+        await trouble.pause(drawn)
+        return None if job is None else SimMeta(job.id)
+
+
+def _resource(job: Job, state: State) -> Resource:
+    outputs: dict[str, Any] | None = None
+    if state is State.SUCCEEDED:
+        outputs = {"result": 5 if job.misfit else f"output of {job.id}"}
+    return Resource(phase=_PHASES[state], message=f"{job.id}: {state}", outputs=outputs)
