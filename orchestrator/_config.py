@@ -206,7 +206,9 @@ def database_url(
         return text
     if not text:
         _refuse("database", text, "is empty")
-    return f"sqlite+aiosqlite:///{text}"
+    # In a URL these two would not mean themselves.
+    path = text.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite+aiosqlite:///{path}"
 
 
 def _from_toml(folder: Path) -> dict[str, Any]:

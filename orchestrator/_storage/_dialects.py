@@ -10,6 +10,7 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -50,7 +51,9 @@ def parse_url(database: str) -> URL:
             " sqlite+aiosqlite:///PATH"
         )
         raise ConfigurationError(msg)
-    return url.set(drivername="sqlite+aiosqlite")
+    # Escapes in the path are resolved here: SQLAlchemy does so since 2.1 only.
+    path = database.partition(":///")[2].partition("?")[0]
+    return url.set(drivername="sqlite+aiosqlite", database=unquote(path) or None)
 
 
 def is_memory(url: URL) -> bool:
