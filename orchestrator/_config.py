@@ -152,6 +152,9 @@ class Config:
         for name in ("batch_max", "in_flight_max", "input_bytes_max"):
             if getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "must be at least 1")
+        for name in ("heartbeat", "idle", "watch"):
+            if getattr(self, name) <= timedelta(0):
+                _refuse(name, getattr(self, name), "must be above zero")
         if self.heartbeat * 3 > self.lease:
             _refuse("heartbeat", self.heartbeat, "must be at most a third of lease")
 

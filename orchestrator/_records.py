@@ -177,7 +177,7 @@ class Claimed(NamedTuple):
     creates: int
     """``create`` calls of this attempt that may have reached the service."""
     create_called_at: int | None
-    """When the last of them was made."""
+    """When the first of them was made: the age of the token."""
     refused: int
     """Bits: what a permanent refusal has ruled out (see `Refused`)."""
     meta: bytes | None

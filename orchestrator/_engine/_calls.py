@@ -173,6 +173,9 @@ class Calls:
         return dict(values)
 
     def _got(self, resource: Resource, context: Context, row: Any) -> Got:
+        if not isinstance(resource.phase, int):
+            msg = f"phase {resource.phase!r} is no TaskExecution phase"
+            raise TypeError(msg)
         phase = _PHASES.get(resource.phase, RemotePhase.UNDEFINED)
         outputs = outputs_json = problem = None
         if phase is RemotePhase.SUCCEEDED:
@@ -209,28 +212,13 @@ class Calls:
     # create and find
 
     async def _create(self, row: Claimed, context: Context) -> Created | CallFailed:
-        if row.inputs is None:
-            msg = "the execution's inputs are missing"
-            raise LookupError(msg)
-        token = create_token(row.id, row.attempt)
-        inputs = decode_values(context.interface.get_input_types(), row.inputs)
         try:
-            kwargs = self._kwargs(context, meta=None)
+            kwargs = self._create_kwargs(row, context)
         except SecretNotFoundError as error:
             return CallFailed(Call.CREATE, Failure.SECRET, self.say(str(error)))
-        kwargs |= {
-            "task_template": context.template,
-            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
-            "inputs": inputs,
-            "task_execution_metadata": attempt_metadata(
-                context.metadata,
-                execution_id=row.id,
-                attempt=row.attempt,
-                token=token,
-                labels=json.loads(row.labels) if row.labels else None,
-            ),
-            "idempotency_token": token,
-        }
+        except Exception as error:  # noqa: BLE001 - nothing was called, surely
+            what = f"the inputs cannot be read: {type(error).__name__}: {error}"
+            return CallFailed(Call.CREATE, Failure.META, self.say(what))
         connector = context.connector
         timeout = context.policies.policy.create_timeout.total_seconds()
         self._reach("create.before_call")
@@ -249,6 +237,26 @@ class Calls:
             raise
         self._reach("create.after_call")
         return self._created(answer, row, context)
+
+    def _create_kwargs(self, row: Claimed, context: Context) -> dict[str, Any]:
+        """Return all that ``create`` and ``find`` may take."""
+        if row.inputs is None:
+            msg = "they are missing"
+            raise LookupError(msg)
+        token = create_token(row.id, row.attempt)
+        return self._secrets(context) | {
+            "task_template": context.template,
+            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
+            "inputs": decode_values(context.interface.get_input_types(), row.inputs),
+            "task_execution_metadata": attempt_metadata(
+                context.metadata,
+                execution_id=row.id,
+                attempt=row.attempt,
+                token=token,
+                labels=json.loads(row.labels) if row.labels else None,
+            ),
+            "idempotency_token": token,
+        }
 
     def _created(
         self, answer: Any, row: Claimed, context: Context
@@ -300,11 +308,11 @@ class Calls:
         timeout = context.policies.policy.find_timeout.total_seconds()
         token = create_token(row.id, row.attempt)
         try:
-            kwargs = self._kwargs(context, meta=None)
+            kwargs = self._create_kwargs(row, context)
             find = context.connector.find
             self._reach("find.before_call")
             async with self._clock.limit(timeout):
-                meta = await find(token, **accepted(find, kwargs))
+                meta = await find(**accepted(find, {**kwargs, "token": token}))
         except BaseException as error:  # noqa: BLE001 - a connector may raise anything
             return self._failed(Call.FIND, error, context, timeout)
         self._reach("find.after_call")
@@ -359,7 +367,13 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
             key = create_token(execution_id, attempt)
         else:
             key = hashlib.sha256(encoded).hexdigest()
-    return NewJob(encoded, getattr(meta, "schema_version", 1), str(key))
+    key = str(key)
+    key.encode()  # a lone surrogate cannot be stored: refused here, not in the row
+    version = getattr(meta, "schema_version", 1)
+    if type(version) is not int:
+        msg = f"schema_version must be an int, got {version!r}"
+        raise TypeError(msg)
+    return NewJob(bytes(encoded), version, key)
 
 
 class _Raised:

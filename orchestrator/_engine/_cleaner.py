@@ -10,6 +10,7 @@ from orchestrator._backoff import delay_us
 from orchestrator._clock import duration_to_us
 from orchestrator._phase import REMOTE_TERMINAL, Cleanup
 from orchestrator._records import CallFailed, Failure
+from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from orchestrator._engine._contexts import Context
@@ -27,33 +28,40 @@ class Cleaner:
         self._store = parts.store
         self._contexts = parts.contexts
         self._calls = parts.calls
-        self._lease = parts.lease
         self._clock = parts.clock
         self._rng = parts.rng
         self._reach = parts.faults.reach
         self._released = parts.released
 
-    async def claim(self, limit: int, now: int) -> list[OwedJob]:
-        """Take up to *limit* debts that are due."""
+    async def claim(self, limit: int, node: str, now: int) -> list[OwedJob]:
+        """Take up to *limit* debts that are due, for *node*."""
         return await self._store.claim_cleanups(
-            node=self._lease.node,
+            node=node,
             limit=limit,
             loaded=self._contexts.loaded(),
             now=now,
         )
 
-    async def clean(self, job: OwedJob) -> None:
-        """Delete *job* and look whether it is gone; write what became of it."""
-        node = self._lease.node
-        context = await self._contexts.get(
-            job.task_type, job.task_version, job.template_hash
-        )
-        if context is None:
-            problem: str | None = "the connector is not loaded"
-        else:
-            self._reach("cleanup.before_call")
-            problem = await self._delete(job, context)
-            self._reach("cleanup.after_call")
+    async def clean(self, job: OwedJob, node: str) -> None:
+        """Delete *job* and look whether it is gone; write what became of it.
+
+        Whatever breaks is written as what stood in the way: the debt is tried again.
+        """
+        context: Context | None = None
+        problem: str | None = "the connector is not loaded"
+        try:
+            context = await self._contexts.get(
+                job.task_type, job.task_version, job.template_hash
+            )
+            if context is not None:
+                self._reach("cleanup.before_call")
+                problem = await self._delete(job, context)
+                self._reach("cleanup.after_call")
+        except StoreUnavailableError:
+            raise  # the store is closed: the debt is free with this node's end
+        except Exception as error:
+            logger.exception("cleaning up job %s broke", job.job_key)
+            problem = self._calls.say(f"{type(error).__name__}: {error}")
         now = self._clock.now_us()
         due: int | None = None
         if problem is None:

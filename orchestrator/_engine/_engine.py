@@ -146,6 +146,7 @@ class Engine:
         """Stop the loops, let calls end, free this node's rows, close the store."""
         # A loop that shuts down has cancelled the writer: it is needed once more.
         self.store.writer.start()
+        self.store.writer.hurry()
         await self._stop_loops()
         await self.scheduler.drain(self.config.stop_timeout.total_seconds())
         await self.calls.stop()

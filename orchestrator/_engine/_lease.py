@@ -72,8 +72,8 @@ class Lease:
         self._release()
 
     def abandon(self) -> None:
-        """Let the lock go as a crash would: the rows stay claimed."""
-        self._release()
+        """Let the lock go as a crash would: whoever takes it frees the rows."""
+        self._release(remove=False)
 
     def trusted(self) -> bool:
         """Whether the lease surely still stands."""
@@ -85,7 +85,7 @@ class Lease:
     def _until(self) -> int:
         return self._store.now_us() + duration_to_us(self._length)
 
-    def _release(self) -> None:
+    def _release(self, *, remove: bool = True) -> None:
         if self._lock is not None:
-            self._lock.release()
+            self._lock.release(remove=remove)
             self._lock = None

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_AGAIN_S = 1.0
+_DEBTS_EVERY_US = 1_000_000
+"""Debts are looked for at least so often, however many rows are due."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickReport:
@@ -68,6 +72,7 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sleeping_until = 0
         self._debts_due = True
+        self._debts_at = 0
         self.stepper: Stepper
         self.cleaner: Cleaner
         self.ticks = 0
@@ -100,31 +105,35 @@ class Scheduler:
         room = self._config.in_flight_max - len(self._tasks)
         limit = max(min(self._config.batch_max, room), 0)
         now = self._clock.now_us()
+        # The node that claims is the node that writes, also if a heartbeat finds the
+        # lease broken in between and begins another.
+        node = self._lease.node
+        owed = []
+        if limit and (wait or self._debts_due or now >= self._debts_at):
+            self._debts_at = now + _DEBTS_EVERY_US
+            share = limit if wait else max(limit // 10, 1)
+            owed = await self.cleaner.claim(share, node, now)
+            self._debts_due = len(owed) == share
         self._reach("claim.before_commit")
         rows = []
-        if limit:
+        if limit > len(owed):
             rows = await self._store.claim(
-                node=self._lease.node,
-                limit=limit,
+                node=node,
+                limit=limit - len(owed),
                 loaded=self._contexts.loaded(),
                 now=now,
             )
         self._reach("claim.after_commit")
         for row in rows:
             if wait:
-                await self.stepper.step(row)
+                await self.stepper.step(row, node)
             else:
-                self._start(self.stepper.step(row))
-        owed = []
-        if len(rows) < limit and (wait or self._debts_due):
-            self._debts_due = False
-            owed = await self.cleaner.claim(limit - len(rows), now)
-            for job in owed:
-                if wait:
-                    await self.cleaner.clean(job)
-                else:
-                    self._start(self.cleaner.clean(job))
-            self._debts_due = len(owed) > 0
+                self._start(self.stepper.step(row, node))
+        for job in owed:
+            if wait:
+                await self.cleaner.clean(job, node)
+            else:
+                self._start(self.cleaner.clean(job, node))
         return TickReport(
             claimed=len(rows), cleanups=len(owed), full=len(rows) + len(owed) >= limit
         )
@@ -150,6 +159,8 @@ class Scheduler:
             # From here on whoever releases a row earlier than this wakes us.
             self._sleeping_until = self._clock.now_us()
             try:
+                if not self._lease.trusted():
+                    await self._lease.renew()
                 report = await self.tick(wait=False)
                 if report.full:
                     await self._clock.sleep(0)
@@ -157,7 +168,10 @@ class Scheduler:
                 seconds = await self._until_due()
             except StoreError as error:
                 logger.warning("tick failed, trying again: %s", error)
-                seconds = 1.0
+                seconds = _AGAIN_S
+            except Exception:
+                logger.exception("tick broke, trying again")
+                seconds = _AGAIN_S
             if seconds > 0:
                 await self._clock.wait(self._wake, seconds)
 
@@ -174,17 +188,23 @@ class Scheduler:
         return max(self._sleeping_until - now, 0) / 1e6
 
     async def watch(self) -> None:
-        """Ask the database, while nothing else happens, what other processes wrote."""
+        """Ask the database, again and again, what other processes wrote.
+
+        The first answer, and the first after an error, count as a change: what was
+        missed is looked for.
+        """
         seconds = self._config.watch.total_seconds()
-        seen: int | None = None
+        seen: tuple[int, int] | None = None
         while True:
+            version = None
             try:
                 version = await self._store.data_version()
             except StoreError as error:
                 logger.debug("database is away: %s", error)
-                version = None
+            except Exception:
+                logger.exception("watch broke, trying again")
             self.probes += 1
-            if seen is not None and version != seen:
+            if version is not None and version != seen:
                 self._wake.set()
                 self._changed()
             seen = version
@@ -198,6 +218,8 @@ class Scheduler:
                 await self._lease.renew()
             except StoreError as error:
                 logger.warning("heartbeat failed, trying again: %s", error)
+            except Exception:
+                logger.exception("heartbeat broke, trying again")
 
     async def drain(self, seconds: float) -> None:
         """Let the steps at work end, at most *seconds*; then cancel them."""

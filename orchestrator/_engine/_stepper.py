@@ -58,9 +58,8 @@ class Stepper:
         self._released = parts.released
         self._ended = parts.ended
 
-    async def step(self, row: Claimed) -> None:
-        """Advance *row*; whatever breaks holds this row and no other."""
-        node = self._lease.node
+    async def step(self, row: Claimed, node: str) -> None:
+        """Advance *row*, claimed by *node*; what breaks holds this row and no other."""
         try:
             await self._advance(row, node, Due())
         except StoreUnavailableError:
@@ -82,7 +81,14 @@ class Stepper:
             now = self._clock.now_us()
             change = decide(row, observation, now, policies, self._rng)
             if change.writes:
-                after = await self._commit(row, change, node, now)
+                try:
+                    after = await self._commit(row, change, node, now)
+                except StoreUnavailableError:
+                    raise
+                except Exception:
+                    # What was learnt goes to the ledger, also if it breaks the row.
+                    await self._record(row, observation)
+                    raise
                 if after is None:
                     again = await self._store.read_again(row, node)
                     if again is None:
@@ -103,6 +109,9 @@ class Stepper:
             # Nothing was called, and that is surely so.
             what = "the lease of this node is in doubt"
             return CallFailed(call, Failure.TRANSIENT, what)
+        if call is Call.CREATE and row.inputs is None:
+            # Too large for the claim.
+            row = row._replace(inputs=await self._store.inputs_proto(row.id))
         if call is not Call.LOOKUP:
             return await self._calls.make(call, row, context)
         self._reach("lookup.before_read")
@@ -146,6 +155,10 @@ class Stepper:
     async def _refused(self, row: Claimed, observation: Observation) -> None:
         """Give up a row that another node holds; what was learnt is recorded."""
         logger.info("lease of %s was lost: another node decides", row.id)
+        await self._record(row, observation)
+
+    async def _record(self, row: Claimed, observation: Observation) -> None:
+        """Enter the job that *observation* tells of, if it tells of one."""
         job = observation.job if isinstance(observation, (Created, Found)) else None
         if job is not None:
             await self._store.record(row, row.attempt, job, self._clock.now_us())
@@ -173,7 +186,10 @@ class Stepper:
             )
             due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
             change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
-            await self._commit(row, change, node, now)
+            try:
+                await self._commit(row, change, node, now)
+            except Exception:
+                logger.exception("row %s stays claimed until this node ends", row.id)
 
 
 def _point(change: Change) -> str:

@@ -88,9 +88,12 @@ def decide(
     believed = now if believed is None else believed
     case = Case(row, now, believed, policies, rng, row.timer)
     if isinstance(observation, Poisoned):
-        return case.hold(Hold.POISON, observation.message)
+        return _needs_no_call(case) or case.hold(Hold.POISON, observation.message)
     if isinstance(observation, Unloaded):
-        return _unloaded(case)
+        what = f"no connector for {row.task_type!r} version {row.task_version}"
+        return _needs_no_call(case) or case.hold(
+            Hold.CONNECTOR_MISSING, f"{what} is loaded"
+        )
     match case.phase:
         case Phase.QUEUED:
             return _queued(case, observation)
@@ -203,18 +206,13 @@ def _in_aborting(case: Case, observation: Observation) -> Change:
             return _impossible(case, observation)
 
 
-def _unloaded(case: Case) -> Change:
-    # What needs no connector goes on without one.
-    wanted = None
+def _needs_no_call(case: Case) -> Change | None:
+    """Return what goes on also where the connector cannot be called."""
     if case.phase is Phase.QUEUED:
-        wanted = _end_queued(case)
-    elif case.phase is Phase.CREATE_UNKNOWN:
-        wanted = _creating.resolved(case)
-    if wanted is not None:
-        return wanted
-    row = case.row
-    what = f"no connector for {row.task_type!r} version {row.task_version} is loaded"
-    return case.hold(Hold.CONNECTOR_MISSING, what)
+        return _end_queued(case)
+    if case.phase is Phase.CREATE_UNKNOWN:
+        return _creating.resolved(case)
+    return None
 
 
 def _impossible(case: Case, observation: Observation) -> Change:

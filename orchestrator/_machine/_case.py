@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator._machine._transitions import successor
 from orchestrator._clock import duration_to_us
+from orchestrator._machine._transitions import successor
 from orchestrator._phase import TERMINAL, AbortReason, Cause, Phase
 from orchestrator._records import Change, Timer
 
@@ -213,6 +213,7 @@ class Case(NamedTuple):
             "creates": 0,
             "create_called_at": None,
             "refused": 0,
+            "resolution": None,
             "end_reason": None,
             "end_message": None,
             "hold": None,

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from orchestrator._machine._case import Case
     from orchestrator._records import CallFailed, Change, NewJob
 
+_CREATE_HOLDS = {
+    Failure.UNAUTHORIZED: (Cause.CREATE_UNAUTHORIZED, Hold.UNAUTHORIZED),
+    Failure.SECRET: (Cause.CREATE_UNAUTHORIZED, Hold.SECRET_UNRESOLVED),
+    Failure.META: (Cause.CREATE_UNPREPARED, Hold.POISON),
+}
+"""Refusals that a person has to mend: the same attempt waits, nothing is burnt."""
+
 _ABORTING = {
     AbortReason.USER: Cause.ABORT_REQUESTED,
     AbortReason.DEADLINE: Cause.DEADLINE_EXCEEDED,
@@ -52,7 +59,7 @@ def create_failed(case: Case, failed: CallFailed) -> Change:
     match failed.failure:
         case Failure.TIMEOUT:
             return _unknown(case, Cause.CREATE_TIMED_OUT, failed)
-        case Failure.ERROR | Failure.GONE | Failure.META:
+        case Failure.ERROR | Failure.GONE:
             return _unknown(case, Cause.CREATE_ERROR, failed)
         case _ if case.row.creates > 1:
             # An earlier call of this attempt may have made the job: what this
@@ -97,14 +104,13 @@ def _not_created(case: Case, failed: CallFailed) -> Change:
             return case.end(Cause.NOT_CREATED, code="NOT_CREATED", message=message)
     timer = case.failed_timer(failed)
     sets: dict[str, object] = {"creates": 0, "create_called_at": None, "hold": None}
-    if failed.failure in (Failure.UNAUTHORIZED, Failure.SECRET):
-        unauthorized = failed.failure is Failure.UNAUTHORIZED
-        hold = Hold.UNAUTHORIZED if unauthorized else Hold.SECRET_UNRESOLVED
+    if failed.failure in _CREATE_HOLDS:
+        cause, hold = _CREATE_HOLDS[failed.failure]
         delay = duration_to_us(case.policies.policy.hold_delay)
         # Outside every budget: the streak is kept only to be seen.
         timer = case.timer._replace(called_at=case.now, last_error=message)
         return case.move(
-            Cause.CREATE_UNAUTHORIZED,
+            cause,
             sets=sets | {"hold": str(hold)},
             due=case.now + delay,
             timer=timer,
@@ -215,8 +221,9 @@ def _create_again(case: Case, cause: Cause, *, creates: int) -> Change:
 def find_absent(case: Case) -> Change:
     """Return what "no such token" means: nothing until ``find_settle`` has passed."""
     row = case.row
-    called = row.create_called_at if row.create_called_at is not None else row.phase_at
-    settled = called + duration_to_us(case.policies.policy.find_settle)
+    # From the moment in which the last call was known to be over: it may have taken
+    # effect until then.
+    settled = row.phase_at + duration_to_us(case.policies.policy.find_settle)
     if case.now < settled:
         timer = case.timer._replace(errors=0, errors_since=None, budget_us=0)
         return case.note(due=settled, timer=timer)

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from orchestrator._machine._case import Case
     from orchestrator._records import Got
 
+_FORWARD = {
+    str(phase): rank
+    for rank, phase in enumerate(
+        (
+            RemotePhase.QUEUED,
+            RemotePhase.WAITING_FOR_RESOURCES,
+            RemotePhase.INITIALIZING,
+            RemotePhase.RUNNING,
+        )
+    )
+}
+
 _CAUSES = {
     AbortReason.USER: Cause.ABORT_REQUESTED,
     AbortReason.DEADLINE: Cause.DEADLINE_EXCEEDED,
@@ -116,8 +128,11 @@ def _still_running(case: Case, answer: Got) -> Change:
     if row.run_started_at is None and started and known:
         sets["run_started_at"] = case.now
         sets["queued_us"] = case.queued_us()
-    changed = answer.phase != row.remote_phase
-    step = 0 if changed else case.timer.step + 1
+    if not known:
+        sets.pop("remote_phase")  # no news: what was told before stands
+    changed = known and answer.phase != row.remote_phase
+    forward = changed and _rank(answer.phase) > _rank(row.remote_phase)
+    step = 0 if forward else case.timer.step + 1
     timer = case.timer._replace(
         polls=case.timer.polls + 1,
         step=step,
@@ -140,6 +155,11 @@ def _still_running(case: Case, answer: Got) -> Change:
     return case.move(
         cause, sets=sets, due=next_due, timer=timer, message=answer.message
     )
+
+
+def _rank(phase: str | None) -> int:
+    """Return how far a job has come; only going forward brings polls near again."""
+    return _FORWARD.get(phase or "", -1)
 
 
 def get_failed(case: Case, failed: CallFailed) -> Change:

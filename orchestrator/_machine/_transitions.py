@@ -36,6 +36,7 @@ _EDGES: dict[Phase | None, dict[Phase, tuple[Cause, ...]]] = {
             _C.CREATE_THROTTLED,
             _C.CREATE_TRANSIENT,
             _C.CREATE_UNAUTHORIZED,
+            _C.CREATE_UNPREPARED,
             _C.NOT_CREATED_RETRY,
         ),
         _P.FAILED: (_C.CREATE_REJECTED, _C.NOT_CREATED, _C.CREATE_BUDGET_SPENT),

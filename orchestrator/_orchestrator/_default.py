@@ -43,7 +43,9 @@ async def default_orchestrator() -> Orchestrator:
     """Return the running loop's engine, opened if this is its first use."""
     loop = asyncio.get_running_loop()
     opening = _opening.get(loop)
-    if opening is None or (opening.done() and opening.exception() is not None):
+    if opening is None or (
+        opening.done() and (opening.cancelled() or opening.exception() is not None)
+    ):
         life = _lives[loop] = _live()
         opening = _opening[loop] = loop.create_task(anext(life))
     return await asyncio.shield(opening)

@@ -373,7 +373,8 @@ class Orchestrator(Reading):
             execution_id: A CREATE_UNKNOWN execution.
             created: The job's resource meta: it is adopted.
             absent: There is no job: the same attempt is created again.
-            give_up: End it as CREATE_OUTCOME_UNKNOWN.
+            give_up: End it as CREATE_OUTCOME_UNKNOWN; also for a QUEUED one, which
+                ends as OPERATOR_FAILED.
 
         Raises:
             InvalidInputError: Not exactly one of the three, or the execution is
@@ -383,7 +384,8 @@ class Orchestrator(Reading):
         if (created is not None) + absent + give_up != 1:
             problem = "give exactly one of created, absent and give_up"
             raise InvalidInputError("resolve", problem)
-        if execution.phase is not Phase.CREATE_UNKNOWN:
+        queued = give_up and execution.phase is Phase.QUEUED
+        if execution.phase is not Phase.CREATE_UNKNOWN and not queued:
             problem = f"{execution.id} is {execution.phase}, not CREATE_UNKNOWN"
             raise InvalidInputError("execution_id", problem)
         now = self._clock.now_us()
@@ -391,7 +393,9 @@ class Orchestrator(Reading):
             await self._engine.record_job(execution, created, now)
         else:
             choice = Resolution.ABSENT if absent else Resolution.GIVE_UP
-            await self._engine.store.wish_resolve(execution.id, choice, now)
+            if not await self._engine.store.wish_resolve(execution.id, choice, now):
+                problem = f"{execution.id} is being worked on: look at it and try again"
+                raise InvalidInputError("execution_id", problem)
         self._engine.scheduler.wake()
 
     async def wake(self, execution_id: str) -> bool:

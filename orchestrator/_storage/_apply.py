@@ -247,8 +247,10 @@ async def _mark_refused(tx: Tx, group: list[Apply], node: str, versions: int) ->
     keys = [(a.row.id, a.row.version + versions, a.row.epoch) for a in group]
     taken = await tx.json(
         "SELECT json_group_array(e.id) FROM json_each(?) k"
-        " JOIN execution e ON e.id = k.value->>0 AND e.version = k.value->>1"
-        " JOIN timer t ON t.execution_id = e.id AND t.epoch = k.value->>2"
+        " JOIN execution e ON e.id = json_extract(k.value, '$[0]')"
+        " AND e.version = json_extract(k.value, '$[1]')"
+        " JOIN timer t ON t.execution_id = e.id"
+        " AND t.epoch = json_extract(k.value, '$[2]')"
         " AND t.node = ?"
         # Where the history row is there, an earlier change took the version.
         " WHERE ? = 0 OR NOT EXISTS (SELECT 1 FROM history h"
@@ -349,7 +351,8 @@ async def _mark_refused_notes(tx: Tx, notes: list[Apply], node: str) -> None:
     keys = [(a.row.id, a.row.epoch) for a in notes]
     taken = await tx.json(
         "SELECT json_group_array(t.execution_id) FROM json_each(?) k"
-        " JOIN timer t ON t.execution_id = k.value->>0 AND t.epoch = k.value->>1"
+        " JOIN timer t ON t.execution_id = json_extract(k.value, '$[0]')"
+        " AND t.epoch = json_extract(k.value, '$[1]')"
         " AND (t.node IS NULL OR t.node = ?)",
         (json.dumps(keys), node),
     )

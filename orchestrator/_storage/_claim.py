@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator._storage._tx import Tx
 
 _BLOBS = ("meta", "resolution_meta", "inputs")
+_INPUTS_MAX = 65536
 _FROM_TIMER = ("due_at", "epoch")
 MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 """Phases in which a claim reads inputs and labels."""
@@ -28,7 +29,11 @@ def _expression(column: str) -> str:
     if column in ("inputs", "labels"):
         phases = ", ".join(f"'{phase}'" for phase in MAY_CREATE)
         may_create = f"e.phase IN ({phases})"
-        value = "hex(e.inputs)" if column == "inputs" else "nullif(e.labels, '{}')"
+        value = "nullif(e.labels, '{}')"
+        if column == "inputs":  # large ones are read one by one, before the create
+            value = (
+                f"CASE WHEN length(e.inputs) <= {_INPUTS_MAX} THEN hex(e.inputs) END"
+            )
         return f"CASE WHEN {may_create} THEN {value} END"
     if column in _BLOBS:
         return f"CASE WHEN e.{column} IS NOT NULL THEN hex(e.{column}) END"
@@ -59,6 +64,8 @@ _SELECT_WIDE = (
 _TAKE = (
     "UPDATE timer SET node = ?, epoch = epoch + 1, woken = 0"
     " WHERE execution_id IN (SELECT value FROM json_each(?)) AND node IS NULL"
+    # A zombie, whose lease was broken while it was paused, claims nothing.
+    " AND NOT EXISTS (SELECT 1 FROM node WHERE id = ? AND ended_at IS NOT NULL)"
 )
 READ_AGAIN = (
     f"SELECT json_group_array(json_array({_COLUMNS})) FROM timer t"
@@ -90,23 +97,22 @@ class Known:
         self._rows: dict[str, Claimed] = {}
 
     def leave(self, row: Claimed) -> None:
-        """Remember *row* as released; of too many none is added.
+        """Remember *row* as released; of too many the oldest is forgotten.
 
         A row that is to be created again, by a retry, has dropped its inputs while
         its job ran: it is read whole.
         """
         whole = row.inputs is not None or row.phase not in MAY_CREATE
-        if whole and len(self._rows) < _KNOWN_MAX:
-            self._rows[row.id] = row
+        if not whole:
+            return
+        if len(self._rows) >= _KNOWN_MAX:
+            del self._rows[next(iter(self._rows))]
+        self._rows[row.id] = row
 
     def take(self, execution_id: str, epoch: int, woken: int) -> Claimed | None:
         """Return and forget the row if it surely is as it was left."""
         row = self._rows.pop(execution_id, None)
         return row if row is not None and row.epoch == epoch and not woken else None
-
-    def forget(self) -> None:
-        """Know nothing any more."""
-        self._rows.clear()
 
 
 class Claim(Item):
@@ -147,10 +153,11 @@ class Claim(Item):
             )
             item.result = await cls._read(tx, item, rows) if rows else []
             if rows:
-                taken = await tx.run(
-                    _TAKE, (item.node, json.dumps([row[0] for row in rows]))
-                )
-                if taken != len(rows):  # impossible under BEGIN IMMEDIATE
+                ids = json.dumps([row[0] for row in rows])
+                taken = await tx.run(_TAKE, (item.node, ids, item.node))
+                if taken == 0:  # the node has ended: see _TAKE
+                    item.result = []
+                elif taken != len(rows):  # impossible under BEGIN IMMEDIATE
                     msg = f"claimed {taken} of {len(rows)} rows"
                     raise AssertionError(msg)
 

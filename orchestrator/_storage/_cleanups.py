@@ -23,6 +23,7 @@ _SELECT = (
 _TAKE = (
     "UPDATE external_job SET cleanup_node = ?, cleanup_epoch = cleanup_epoch + 1"
     " WHERE id IN (SELECT value FROM json_each(?)) AND cleanup_node IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM node WHERE id = ? AND ended_at IS NOT NULL)"
 )
 _FINISH = (
     "UPDATE external_job SET cleanup = ?, cleanup_due_at = ?, cleanup_error = ?,"
@@ -62,8 +63,9 @@ async def claim(
     """Take up to *limit* due debts for *node*, oldest first."""
     known = json.dumps([f"{name} {version}" for name, version in loaded])
     rows = await tx.json(_SELECT, (now, known, limit))
-    if rows:
-        await tx.run(_TAKE, (node, json.dumps([row[0] for row in rows])))
+    ids = json.dumps([row[0] for row in rows])
+    if not rows or not await tx.run(_TAKE, (node, ids, node)):
+        return []  # nothing is due, or the node has ended
     owed = []
     for row in rows:
         row[6] = bytes.fromhex(row[6])

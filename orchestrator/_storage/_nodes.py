@@ -37,6 +37,17 @@ _BREAK_CLEANUPS = (
     "UPDATE external_job SET cleanup_node = NULL, cleanup_epoch = cleanup_epoch + 1"
     " WHERE cleanup_node = ?"
 )
+# Rows of a node that ended, however they came to it, belong to nobody.
+_FREE = (
+    "UPDATE timer SET node = NULL, epoch = epoch + 1, due_at = min(due_at, ?)"
+    " WHERE node IS NOT NULL AND EXISTS (SELECT 1 FROM node n"
+    " WHERE n.id = timer.node AND n.ended_at IS NOT NULL)"
+)
+_FREE_CLEANUPS = (
+    "UPDATE external_job SET cleanup_node = NULL, cleanup_epoch = cleanup_epoch + 1"
+    " WHERE cleanup = 'DUE' AND EXISTS (SELECT 1 FROM node n"
+    " WHERE n.id = external_job.cleanup_node AND n.ended_at IS NOT NULL)"
+)
 _END = "UPDATE node SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
 
 
@@ -62,10 +73,11 @@ class LockFile:
             return None
         return cls(path, descriptor)
 
-    def release(self) -> None:
-        """Remove the file, then let the lock go."""
-        with contextlib.suppress(FileNotFoundError):
-            Path(self.path).unlink()
+    def release(self, *, remove: bool = True) -> None:
+        """Let the lock go, and *remove* the file first unless it is to be found."""
+        if remove:
+            with contextlib.suppress(FileNotFoundError):
+                Path(self.path).unlink()
         os.close(self.descriptor)
 
 
@@ -108,6 +120,8 @@ async def break_dead(tx: Tx, node: str, now: int) -> list[str]:
         await tx.run(_BREAK_CLEANUPS, (other,))
         await tx.run(_END, (now, other))
         broken.append(other)
+    await tx.run(_FREE, (now,))
+    await tx.run(_FREE_CLEANUPS)
     return broken
 
 
@@ -115,7 +129,7 @@ def _proved_dead(host: str, lock_path: str | None) -> bool:
     if lock_path is None or host != host_name():
         return False
     if not Path(lock_path).exists():
-        return True  # taken before the node registers, removed when it stops
+        return False  # another mount, a moved folder: its lease has to end
     lock = LockFile.take(lock_path)
     if lock is None:
         return False

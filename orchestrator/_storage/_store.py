@@ -62,6 +62,8 @@ _RESOLVE = (
     # A queued row can only be given up: what is said of its next create is too early.
     "UPDATE execution SET resolution = ?1 WHERE id = ?2"
     " AND (phase = 'CREATE_UNKNOWN' OR (phase = 'QUEUED' AND ?1 = 'GIVE_UP'))"
+    # A step at work would not see it, and may make the unknown another one.
+    " AND EXISTS (SELECT 1 FROM timer WHERE execution_id = ?2 AND node IS NULL)"
 )
 _RESOLVED = "SELECT count(*) FROM execution WHERE id = ? AND resolution = ?"
 # A row that some step holds is marked: the step's release makes it due at once.
@@ -178,7 +180,10 @@ class Store:
     async def wish_resolve(
         self, execution_id: str, resolution: Resolution, now: int
     ) -> bool:
-        """Record what a user knows of an unknown create; False if it is not one."""
+        """Record what a user knows of an unknown create.
+
+        False, without effect, if it is not unknown, or a step is at work on it.
+        """
 
         async def write(tx: Tx) -> bool:
             changed = await tx.run(_RESOLVE, (str(resolution), execution_id))
@@ -417,16 +422,16 @@ class Store:
         async with self.writer.lock, self._engine.connect() as connection:
             yield connection
 
-    async def data_version(self) -> int:
-        """Return a number that changes when another process commits.
+    async def data_version(self) -> tuple[int, int]:
+        """Return what changes when another process commits.
 
         Asked on the writer's own connection, whose own commits do not count. A
-        memory database has no other process: the number never changes.
+        memory database has no other process: it never changes.
 
         Raises:
             StoreUnavailableError: The database is away.
         """
-        return 0 if self._memory else await self.writer.data_version()
+        return (0, 0) if self._memory else await self.writer.data_version()
 
     def lock_path(self, node: str) -> str | None:
         """Return where *node* proves that it lives, None without a file."""

@@ -152,7 +152,7 @@ class Writer:
         self._task = asyncio.create_task(self._loop(), name="orchestrator-writer")
 
     def hurry(self) -> None:
-        """From now on wait for nothing: while the database is away, everything fails."""
+        """From now on do not wait for a database that is away: fail."""
         self._hurry.set()
 
     async def close(self) -> None:

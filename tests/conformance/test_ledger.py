@@ -156,7 +156,7 @@ ENDS: dict[str, tuple[dict[str, Any], Observation, dict[str, Any]]] = {
     "given up by a user": ({"resolution": "GIVE_UP"}, Due(), {}),
     "another job was adopted": ({}, Found(make_job(2)), {}),
     "absent and aborted": (
-        {"abort_requested_at": NOW, "create_called_at": NOW - HOUR},
+        {"abort_requested_at": NOW, "phase_at": NOW - HOUR},
         Found(None),
         {"can_find": True},
     ),

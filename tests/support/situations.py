@@ -109,6 +109,7 @@ _CREATING = [
     _situation(_P.CREATING, _C.CREATE_THROTTLED, _create(_F.THROTTLED)),
     _situation(_P.CREATING, _C.CREATE_TRANSIENT, _create(_F.TRANSIENT)),
     _situation(_P.CREATING, _C.CREATE_UNAUTHORIZED, _create(_F.UNAUTHORIZED)),
+    _situation(_P.CREATING, _C.CREATE_UNPREPARED, _create(_F.META)),
     _situation(_P.CREATING, _C.CREATE_REJECTED, _create(_F.PERMANENT)),
     _situation(
         _P.CREATING,
@@ -127,7 +128,7 @@ _CREATING = [
 ]
 
 _FINDS = make_policies(can_find=True, find_settle=seconds(30))
-_LONG_AGO: dict[str, Any] = {"create_called_at": NOW - HOUR}
+_LONG_AGO: dict[str, Any] = {"create_called_at": NOW - HOUR, "phase_at": NOW - HOUR}
 
 _UNKNOWN = [
     _situation(_P.CREATE_UNKNOWN, _C.ADOPTED, Recorded(make_job())),

@@ -93,6 +93,7 @@ def test_a_file_that_does_not_parse_is_named(tmp_path: Path, name: str) -> None:
     [
         ("jobs.db", "sqlite+aiosqlite:///jobs.db"),
         (Path("/var/jobs.db"), "sqlite+aiosqlite:////var/jobs.db"),
+        ("100%/a?b.db", "sqlite+aiosqlite:///100%25/a%3Fb.db"),
         ("sqlite:///jobs.db", "sqlite+aiosqlite:///jobs.db"),
         ("sqlite+aiosqlite:///jobs.db", "sqlite+aiosqlite:///jobs.db"),
         (":memory:", "sqlite+aiosqlite:///:memory:"),

@@ -49,6 +49,7 @@ ASSERTIONS = {
     Failure.THROTTLED,
     Failure.UNAUTHORIZED,
     Failure.SECRET,
+    Failure.META,
     Failure.PERMANENT,
     Failure.NOT_CREATED,
 }
@@ -216,11 +217,12 @@ def test_never_and_for_ever_are_windows_too() -> None:
 
 
 def test_an_empty_search_counts_only_after_the_settling() -> None:
+    """From when the last call was known to be over: until then it may take effect."""
     policies = make_policies(can_find=True, find_settle=seconds(30))
-    young = _unknown(create_called_at=NOW - 30 * SECOND + 1)
+    young = _unknown(create_called_at=0, phase_at=NOW - 30 * SECOND + 1)
     wait = _decide(young, Found(None), policies)
     assert (wait.cause, wait.due_at) == (None, NOW + 1)
-    old = _unknown(create_called_at=NOW - 30 * SECOND)
+    old = _unknown(phase_at=NOW - 30 * SECOND)
     change = _decide(old, Found(None), policies)
     assert (change.cause, change.then) == ("KNOWN_ABSENT", Call.CREATE)
     assert change.sets["creates"] == 1, "what was known absent is no earlier call"
@@ -326,7 +328,7 @@ def test_an_abort_while_unknown_is_history_once() -> None:
 
 
 def test_an_abort_of_what_is_known_absent_ends_without_a_job() -> None:
-    row = _unknown(create_called_at=NOW - HOUR, **WISHED)
+    row = _unknown(phase_at=NOW - HOUR, **WISHED)
     change = _decide(row, Found(None), make_policies(can_find=True))
     assert (change.phase, change.cause) == (Phase.ABORTED, "ABORTED_UNSUBMITTED")
     assert change.sets["error_message"] == "superseded"
@@ -379,7 +381,7 @@ def test_a_resolution_does_not_outlive_the_unknown_create_it_is_about(
     observation: Observation, policies: Policies
 ) -> None:
     """Else a later attempt's unknown create would be taken for absent."""
-    row = _unknown(create_called_at=NOW - HOUR)
+    row = _unknown(create_called_at=NOW - HOUR, phase_at=NOW - HOUR)
     change = _decide(row, observation, policies)
     assert change.phase is not Phase.CREATE_UNKNOWN
     assert change.sets.get("resolution", "kept") is None

@@ -37,7 +37,7 @@ PERMANENT    FAILED         CREATE_REJECTED     -
 NOT_CREATED  QUEUED         NOT_CREATED_RETRY   -
 TIMEOUT      CREATE_UNKNOWN CREATE_TIMED_OUT    -
 ERROR        CREATE_UNKNOWN CREATE_ERROR        -
-META         CREATE_UNKNOWN CREATE_ERROR        -
+META         QUEUED         CREATE_UNPREPARED   POISON
 """
 GET = """
 TRANSIENT    RUNNING        ERRORS_BEGAN        -
@@ -207,7 +207,7 @@ def test_a_refused_search_is_not_repeated() -> None:
 
 
 REMOTE = """
-UNDEFINED             RUNNING   REMOTE_PHASE_CHANGED
+UNDEFINED             RUNNING   -
 QUEUED                RUNNING   REMOTE_PHASE_CHANGED
 WAITING_FOR_RESOURCES RUNNING   REMOTE_PHASE_CHANGED
 INITIALIZING          RUNNING   REMOTE_PHASE_CHANGED
@@ -226,9 +226,9 @@ def test_a_remote_phase_means_what_the_table_says(line: str) -> None:
     row = make_claimed(Phase.RUNNING)
     answer = Got(RemotePhase(remote), message="told")
     change = decide(row, answer, NOW, RETRIES, Random(1))
-    assert (change.phase, change.cause) == (phase, cause)
+    assert (change.phase, change.cause or "-") == (phase, cause)
     assert change.attempt == (2 if phase == "QUEUED" else 1)
-    assert change.message == "told"
+    assert (change.message or change.sets["message"]) == "told"
     assert change.cleanup is None, "what ended by itself owes nothing"
 
 
@@ -270,7 +270,10 @@ def test_a_job_that_seems_to_go_back_is_news_without_effect(
     )
     change = decide(row, Got(remote), NOW, make_policies(), Random(1))
     assert (change.phase, change.attempt, change.then) == (Phase.RUNNING, 1, None)
-    assert change.sets == {"remote_phase": str(remote)}
+    told = {} if remote is RemotePhase.UNDEFINED else {"remote_phase": str(remote)}
+    assert change.sets == told
+    assert change.timer is not None
+    assert change.timer.step == row.timer.step + 1, "polls do not come near again"
 
 
 def test_an_undefined_phase_does_not_start_the_run_clock() -> None:
