@@ -6,12 +6,13 @@ import asyncio
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from orchestrator._ids import create_token
 from orchestrator.errors import InvalidInputError
 from tests.crash.scenario import STAGES
 from tests.jobserver.vocabulary import execution_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from orchestrator import Orchestrator
     from tests.crash.board import Board
@@ -27,10 +28,23 @@ class Hand:
     (`seen`). After a restart the plan is the same and the hand starts anew.
     """
 
-    def __init__(self, board: Board, say: Callable[..., None]) -> None:
-        """Mark the calls on *board*; say each wish that was accepted."""
+    def __init__(
+        self,
+        board: Board,
+        *,
+        say: Callable[..., None],
+        release: Callable[[str], Awaitable[object]],
+    ) -> None:
+        """Take the means.
+
+        Args:
+            board: Where the connector's calls are marked.
+            say: Told of each wish that was accepted.
+            release: Lets the service give the answers that it withholds of a token.
+        """
         self._board = board
         self._say = say
+        self._release = release
         self._stages: dict[str, int] = {}
         self._aborts: dict[str, int] = {}
         self._give_ups: set[str] = set()
@@ -90,14 +104,20 @@ class Hand:
         self._say("WISH", execution_id)
 
     async def _give_up(self) -> None:
-        """Give up what is CREATE_UNKNOWN; a late answer then owes a cleanup."""
+        """Give up what is CREATE_UNKNOWN, then let the service answer after all."""
         assert self.orchestrator is not None
         for execution_id in list(self._give_ups):
-            with suppress(InvalidInputError):  # not unknown yet, or not any more
-                await self.orchestrator.resolve(execution_id, give_up=True)
+            execution = await self.orchestrator.get(execution_id)
+            if not execution.terminal:
+                try:
+                    await self.orchestrator.resolve(execution_id, give_up=True)
+                except InvalidInputError:  # not unknown yet, or already again
+                    continue
                 self._say("GIVEN-UP", execution_id)
-                self._give_ups.discard(execution_id)
-                self._owed += bool(self._creates.get(execution_id))
+                execution = await self.orchestrator.wait(execution_id)
+            self._give_ups.discard(execution_id)
+            self._owed += bool(self._creates.get(execution_id))
+            await self._release(create_token(execution_id, execution.attempt))
 
     async def finish(self) -> None:
         """Wait for the wishes under way, and for what they left to be cleaned."""

@@ -37,19 +37,28 @@ _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}
 )
 _CALL_TIMEOUT = timedelta(seconds=CREATE_TIMEOUT_S)
-POLICY = Policy(
-    poll_delay_min=timedelta(milliseconds=10),
-    poll_delay_max=timedelta(milliseconds=40),
-    error_delay_min=timedelta(milliseconds=10),
-    error_delay_max=timedelta(milliseconds=40),
-    hold_delay=timedelta(milliseconds=40),
-    create_timeout=_CALL_TIMEOUT,
-    create_hard_timeout=3 * _CALL_TIMEOUT,
-    get_timeout=_CALL_TIMEOUT,
-    delete_timeout=_CALL_TIMEOUT,
-    find_timeout=_CALL_TIMEOUT,
-    find_settle=timedelta(seconds=0.2),
-)
+_REPLAYS = frozenset({ServiceClass.IDEMPOTENT, ServiceClass.TIMED})
+
+
+def policy_of(service: ServiceClass) -> Policy:
+    """Return a policy that is quick in everything.
+
+    A create that is detached is waited for where it cannot be replayed: not long.
+    """
+    hard = 15 if service in _REPLAYS else 3
+    return Policy(
+        poll_delay_min=timedelta(milliseconds=10),
+        poll_delay_max=timedelta(milliseconds=40),
+        error_delay_min=timedelta(milliseconds=20),
+        error_delay_max=timedelta(milliseconds=160),
+        hold_delay=timedelta(milliseconds=40),
+        create_timeout=_CALL_TIMEOUT,
+        create_hard_timeout=hard * _CALL_TIMEOUT,
+        get_timeout=_CALL_TIMEOUT,
+        delete_timeout=_CALL_TIMEOUT,
+        find_timeout=_CALL_TIMEOUT,
+        find_settle=timedelta(seconds=0.2),
+    )
 
 
 def say(*words: str) -> None:
@@ -87,8 +96,14 @@ async def submit(
 async def work(options: argparse.Namespace, board: Board) -> None:
     """Live one life."""
     service = ServiceClass(options.service)
+    host, _, port = options.server.rpartition(":")
+    client = JobClient(host, int(port))
     name, _, nth = options.kill_at.partition(":")
-    hand = Hand(board, say)
+    hand = Hand(
+        board,
+        say=say,
+        release=lambda token: client.request("PUT", "/release", {"token": token}),
+    )
     faults = Points(
         board,
         name=name,
@@ -96,9 +111,9 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         dice=options.kill_after_random,
         seen=hand.seen,
     )
-    host, _, port = options.server.rpartition(":")
-    client = JobClient(host, int(port))
-    connector = CONNECTORS[service](client, policy=POLICY, around=hand.around)
+    connector = CONNECTORS[service](
+        client, policy=policy_of(service), around=hand.around
+    )
     registry = Registry()
     registry.register(connector)
     plans = [

@@ -8,6 +8,7 @@ Routes, ``C`` being a service class::
     DELETE /C/jobs/ID                             delete
     POST   /C/jobs/ID/end     {"state"}           tell a job to end
     PUT    /rules             [rule, ...]         replace the server's rules
+    PUT    /release           {"token"}           give the answers withheld so far
     GET    /statistics                            jobs by state
 
 Faults hit create, get, find and delete only. A request is executed even if its
@@ -99,6 +100,7 @@ class JobServer:
         self._clock = clock
         self._service = JobService(self._ledger, clock, remember_s)
         self._faults = _Counted(seed)
+        self._withheld: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -177,6 +179,8 @@ class JobServer:
             return False
         if rule.do is Fault.LATE:
             await self._clock.sleep(rule.delay_s)
+        elif rule.do is Fault.WITHHOLD:
+            await self._withheld.setdefault(token, asyncio.Event()).wait()
         _write(writer, outcome)
         await writer.drain()
         return True
@@ -184,7 +188,7 @@ class JobServer:
     def _identify(self, request: Request) -> tuple[str | None, str, str]:
         """Return verb (None: control), service class and token of a request."""
         parts = request.parts
-        if parts in (("rules",), ("statistics",)):
+        if parts in (("rules",), ("release",), ("statistics",)):
             return None, "", ""
         match request.method, parts:
             case "POST", (service, "jobs"):
@@ -220,6 +224,11 @@ class JobServer:
                     rules = tuple(Rule.from_json(raw) for raw in request.body)
                     self._faults.rules = rules
                     return Outcome(200, {"rules": len(rules)})
+                case ("release",):
+                    released = self._withheld.pop(request.body["token"], None)
+                    if released is not None:
+                        released.set()
+                    return Outcome(200, {"released": released is not None})
                 case (service, "jobs", job_id, "end"):
                     state = State(request.body.get("state", State.SUCCEEDED))
                     return self._service.end(ServiceClass(service), job_id, state)

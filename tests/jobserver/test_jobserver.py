@@ -252,6 +252,26 @@ def test_faults_tell_the_caller_only_what_is_true(
     assert len(Witness(server.ledger).by_token().get(token, [])) == made
 
 
+def test_a_withheld_answer_comes_when_it_is_released(
+    server: RunningServer, token: str
+) -> None:
+    """The job is made at once; its creator learns of it when the test says so."""
+    spec = JobSpec(faults=(Rule(do=Fault.WITHHOLD, verb="create"),))
+
+    async def conversation(client: JobClient) -> None:
+        connector = CONNECTORS[ServiceClass.NEITHER](client)
+        waiting = asyncio.create_task(create(connector, token, spec))
+        released = False
+        while not released:
+            answer = await client.request("PUT", "/release", {"token": token})
+            released = answer.body["released"]
+        meta = await waiting
+        made = await asyncio.to_thread(Witness(server.ledger).by_token)
+        assert [job.id for job in made[token]] == [meta.job_id]
+
+    talk(server, conversation)
+
+
 def test_throttling_carries_retry_after(server: RunningServer, token: str) -> None:
     """A 429 brings its Retry-After, and the next create passes."""
     rule = Rule(do=Fault.REFUSE, status=429, retry_after=2.5, times=1)

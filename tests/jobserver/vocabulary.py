@@ -56,6 +56,8 @@ class Fault(StrEnum):
     """Not executed; answered with ``status`` (and Retry-After)."""
     HANG = "hang"
     """Not executed, never answered."""
+    WITHHOLD = "withhold"
+    """Executed at once, answered when the test releases the token."""
     HANG_AFTER = "hang_after"
     """Executed, never answered."""
 
