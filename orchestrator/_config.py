@@ -245,6 +245,8 @@ def _parse(name: str, value: Any, kind: type) -> Any:
 def _check_durations(settings: Policy | Config) -> None:
     for item in fields(settings):
         value = getattr(settings, item.name)
+        if isinstance(item.default, timedelta) and not isinstance(value, timedelta):
+            _refuse(item.name, value, "must be a timedelta")
         if isinstance(value, timedelta) and value < timedelta(0):
             _refuse(item.name, value, "must not be negative")
 

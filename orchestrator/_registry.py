@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flyteidl2.connector.connector_pb2 import Connector as ConnectorProto
 from flyteidl2.connector.connector_pb2 import TaskCategory
 
+from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector, ResourceMeta, check_decodable
 from orchestrator._secrets import (
     RESERVED_KEYWORDS,
@@ -262,12 +263,14 @@ def _check_metadata_type(connector: AsyncConnector[Any]) -> None:
 
 def _check_coroutines(connector: AsyncConnector[Any]) -> None:
     """Check that the three calls can be awaited; a wrapped one is believed."""
-    for name in ("create", "get", "delete"):
+    for name in ("create", "get", "delete", "find"):
         method = inspect.getattr_static(type(connector), name)
         if inspect.isfunction(method) and not (
             inspect.iscoroutinefunction(method) or hasattr(method, "__wrapped__")
         ):
             raise _wrong(connector, name, "must be defined with `async def`")
+    if inspect.iscoroutinefunction(connector.job_key):
+        raise _wrong(connector, "job_key", "must be defined with `def`, not async")
 
 
 def _check_options(connector: AsyncConnector[Any]) -> None:
@@ -279,6 +282,9 @@ def _check_options(connector: AsyncConnector[Any]) -> None:
     if connector.runs_in not in ("loop", "thread", None):
         problem = f'must be "loop", "thread" or None, got {connector.runs_in!r}'
         raise _wrong(connector, "runs_in", problem)
+    if connector.policy is not None and not isinstance(connector.policy, Policy):
+        problem = f"must be a Policy or None, got {connector.policy!r}"
+        raise _wrong(connector, "policy", problem)
     remembered = connector.create_is_idempotent
     if not isinstance(remembered, (bool, timedelta)) or (
         isinstance(remembered, timedelta) and remembered <= timedelta(0)

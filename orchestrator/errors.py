@@ -165,11 +165,11 @@ class WaitTimeoutError(OrchestratorError, TimeoutError):
         execution_id: The execution that was waited for.
     """
 
-    def __init__(self, execution_id: str, seconds: float) -> None:
-        """Name the execution and how long it was waited for."""
+    def __init__(self, execution_id: str, seconds: float, state: str = "") -> None:
+        """Name the execution, how long it was waited for, and what it is at."""
         super().__init__(
-            f"execution {execution_id} is not terminal after {seconds:g} s;"
-            " it goes on: wait again, or abort it"
+            f"execution {execution_id} is not terminal after {seconds:g} s"
+            f"{state and f' ({state})'}; it goes on: wait again, or abort it"
         )
         self.execution_id = execution_id
 

@@ -361,7 +361,12 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
         raise TypeError(msg)
     encoded = meta.encode()
     connector.metadata_type.decode(encoded)  # what cannot be read must not be kept
-    key = connector.job_key(meta)
+    try:
+        key = connector.job_key(meta)
+    except Exception:
+        # The job is known: it must not be lost for want of its name.
+        logger.exception("%s.job_key broke", type(connector).__qualname__)
+        key = None
     if not key:
         if context.policies.idempotent_us != 0:
             key = create_token(execution_id, attempt)

@@ -126,7 +126,10 @@ class Engine:
         kind, version = execution.task_type, execution.task_version
         context = await self.contexts.get(kind, version, execution.template_hash)
         if context is None:
-            msg = f"Cannot find connector for task type: {kind} and version: {version}"
+            msg = (
+                f"Cannot find connector for task type: {kind} and version: {version}:"
+                " register it first (on the command line: --connectors MODULE)"
+            )
             raise ConnectorNotFoundError(msg)
         return context
 

@@ -57,7 +57,11 @@ class Lease:
         began = self._clock.monotonic()
         stood, broken = await self._store.heartbeat(self.node, self._until())
         for node in broken:
-            logger.warning("node %s is dead: its rows are free", node)
+            logger.info(
+                "a process ended without closing (node %s):"
+                " its executions are taken over",
+                node,
+            )
         if stood:
             self._renewed = began
             return

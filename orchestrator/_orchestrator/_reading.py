@@ -168,7 +168,10 @@ class Reading:
                     async with self._clock.limit(seconds):
                         await future
                 except TimeoutError:
-                    raise WaitTimeoutError(execution_id, seconds) from None
+                    execution = await self.get(execution_id)
+                    words = (execution.phase, execution.hold, execution.last_error)
+                    state = ", ".join(str(word) for word in words if word)
+                    raise WaitTimeoutError(execution_id, seconds, state) from None
         finally:
             self._engine.waiters.discard(execution_id, future)
         return await self.get(execution_id)

@@ -118,6 +118,7 @@ class Orchestrator(Reading):
             faults=faults,
         )
         self._open = False
+        self._used = False
 
     # Life
 
@@ -138,9 +139,10 @@ class Orchestrator(Reading):
             SchemaMismatchError: The database is from a newer version.
             StoreUnavailableError: It cannot be opened or written.
         """
-        if self._open:
-            msg = "this Orchestrator is open already"
+        if self._used:
+            msg = "this Orchestrator was opened before: make a new one"
             raise ConfigurationError(msg)
+        self._used = True
         await self._engine.open()
         self._open = True
         if not self._started:

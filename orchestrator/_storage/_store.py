@@ -24,8 +24,8 @@ from orchestrator._storage._dialects import (
     writer_engine,
 )
 from orchestrator._storage._submit import NewExecution, Submit, Submitted
-from orchestrator._storage._writer import Run, UserRun, Writer
-from orchestrator.errors import StoreError
+from orchestrator._storage._writer import NOT_OPEN, Run, UserRun, Writer
+from orchestrator.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -106,6 +106,7 @@ class Store:
         self._engine: AsyncEngine = engine
         self._reader = engine if self._memory else reader_engine(self.url, busy)
         self.known = Known()
+        self._opened = False
         self.writer = Writer(engine, clock=clock, faults=faults, path=self.path)
 
     async def open(self) -> None:
@@ -128,6 +129,7 @@ class Store:
             await self._dispose()
             raise
         self.writer.start()
+        self._opened = True
 
     async def _upgrade(self) -> None:
         if self._memory:
@@ -145,6 +147,7 @@ class Store:
 
     async def close(self) -> None:
         """Write what is pending, then close every connection."""
+        self._opened = False
         await self.writer.close()
         await self._dispose()
 
@@ -313,7 +316,6 @@ class Store:
         self, *, node: str, limit: int, loaded: Sequence[tuple[str, int]], now: int
     ) -> list[OwedJob]:
         """Take up to *limit* jobs of the ledger that are to be deleted."""
-
         taken: list[OwedJob] = []
 
         async def write(tx: Tx) -> list[OwedJob]:
@@ -403,8 +405,11 @@ class Store:
         """Run *query* on a reader's connection.
 
         Raises:
+            ConfigurationError: The store is not open.
             StoreUnavailableError: The database is away.
         """
+        if not self._opened:
+            raise ConfigurationError(NOT_OPEN)
         try:
             async with self._reading() as connection:
                 return await query(connection)

@@ -25,7 +25,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from orchestrator._storage._dialects import translate
 from orchestrator._storage._tx import Tx
-from orchestrator.errors import StoreError, StoreUnavailableError
+from orchestrator.errors import (
+    ConfigurationError,
+    StoreError,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NOT_OPEN = "not open: use `async with Orchestrator(...)`, or await open() first"
 _BATCH_MAX = 4000
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
 
@@ -166,8 +171,10 @@ class Writer:
 
     def add(self, item: Item) -> asyncio.Future[None]:
         """Queue *item*; the future is resolved when its batch is done."""
-        if self._closing or self._task is None or self._task.done():
-            msg = f"{self._path}: the store is not open"
+        if self._task is None:
+            raise ConfigurationError(NOT_OPEN)
+        if self._closing or self._task.done():
+            msg = f"{self._path}: the store is closed"
             raise StoreUnavailableError(msg)
         self._pending.append(item)
         flush = self._flushes.get(item.patient)
@@ -328,14 +335,22 @@ class Writer:
         except Exception as error:
             await self._roll_back(transaction)
             if isinstance(error, IntegrityError):
-                raise  # a deferred key: surely not committed, and some item's fault
+                # A deferred key: surely not committed, and some item's fault. Raised
+                # as statements raise it, which do not go through SQLAlchemy.
+                raise (error.orig or error) from error
             raise _CommitUnknownError from error
         reach("writer.after_commit")
 
     async def _roll_back(self, transaction: Any) -> None:
         try:
             await transaction.rollback()
-        except (DBAPIError, InvalidRequestError):
+            if self._connection is not None:
+                # A commit that was refused leaves SQLite's transaction open, and
+                # SQLAlchemy takes it for ended.
+                driver = await _driver(self._connection)
+                if driver.in_transaction:
+                    await driver.rollback()
+        except (DBAPIError, InvalidRequestError, sqlite3.Error):
             await self._disconnect()
 
     async def _failed(self, error: Exception) -> None:
