@@ -96,7 +96,7 @@ KINDS: dict[str, Kind] = {
     "request late": Kind(spec=_with(_SHORT, _create(Fault.STALL, delay_s=_LATE))),
     "given up": Kind(
         spec=_with(_SHORT, _create(Fault.WITHHOLD, 1000)),
-        ends=("FAILED",),
+        ends=("FAILED", "SUCCEEDED"),  # class L finds it after a restart
         give_up=True,
         weight=2,
     ),
