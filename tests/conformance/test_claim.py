@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator._config import Config
 from orchestrator._engine._stepper import after
 from orchestrator._machine import decide
 from orchestrator._phase import LIVE, Phase
@@ -244,12 +245,12 @@ async def test_two_claims_at_once_share_nothing(store: Store) -> None:
 
 
 async def test_two_stores_of_one_database_never_claim_one_row_twice(
-    open_store: Callable[[], Store],
+    open_store: Callable[..., Store],
 ) -> None:
-    stores = [open_store(), open_store()]
+    stores = [open_store(config=Config()), open_store(config=Config())]
     for store in stores:
         await store.open()
-    ids = await _submit(stores[0], 300)
+    ids = await _submit(stores[0], 100)
     taken: list[str] = []
 
     async def claim_all(store: Store, node: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator._config import Config
 from orchestrator._machine import decide
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._records import Created, Due, Got
@@ -158,9 +159,9 @@ async def test_one_key_of_two_callers_at_once_is_one_execution(store: Store) -> 
 
 
 async def test_one_key_of_two_stores_is_one_execution(
-    open_store: Callable[[], Store],
+    open_store: Callable[..., Store],
 ) -> None:
-    stores = [open_store(), open_store()]
+    stores = [open_store(config=Config()), open_store(config=Config())]
     for store in stores:
         await store.open()
     keys = [f"k{number}" for number in range(30)]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import heapq
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -109,6 +109,25 @@ class ManualClock:
         """Return seconds until the next timer fires, None without one."""
         moments = [at_us for at_us, order, _ in self._timers if order in self._live]
         return (min(moments) - self._mono_us) / 1e6 if moments else None
+
+    async def drive(self, *tasks: asyncio.Task[Any]) -> list[float]:
+        """Let time pass as somebody waits for it, until *tasks* are done.
+
+        Returns:
+            The waits that were ended.
+        """
+        waits: list[float] = []
+        while pending := [task for task in tasks if not task.done()]:
+            sleeping = asyncio.create_task(self.sleeping())
+            await asyncio.wait(
+                [*pending, sleeping], return_when=asyncio.FIRST_COMPLETED
+            )
+            if sleeping.done() and not all(task.done() for task in tasks):
+                waits.append(sleeping.result())
+                self.advance(waits[-1])
+            sleeping.cancel()
+            await asyncio.wait([sleeping])
+        return waits
 
     async def sleeping(self) -> float:
         """Return, once somebody waits, in how many seconds the first wait ends."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from orchestrator._config import Config
 from orchestrator._faults import NO_FAULTS, Faults
-from orchestrator._phase import LIVE, Cause, Phase
+from orchestrator._phase import Cause, Phase
 from orchestrator._storage import Store
 from orchestrator._storage._schema import metadata
 from orchestrator._storage._writer import Run
@@ -31,7 +31,7 @@ NODE, OTHER = "a" * 32, "b" * 32
 LOADED = [(TASK_TYPE, 0)]
 CONFIG = Config(busy_timeout=seconds(0.1))
 
-REFUSED = sqlite3.IntegrityError
+REFUSED = (sqlite3.IntegrityError, IntegrityError)
 """What the driver raises where a CHECK, a key or a trigger says no."""
 
 
@@ -67,20 +67,28 @@ async def execute(store: Store, *statements: str, **bound: Any) -> int:
 
 async def query(store: Store, sql: str, **bound: Any) -> list[tuple[Any, ...]]:
     """Return rows by a reader's connection."""
+    [rows] = await _queries(store, sql, **bound)
+    return rows
 
-    async def read(connection: Any) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in await connection.execute(text(sql), bound)]
+
+async def _queries(
+    store: Store, *statements: str, **bound: Any
+) -> list[list[tuple[Any, ...]]]:
+    async def read(connection: Any) -> list[list[tuple[Any, ...]]]:
+        results = [await connection.execute(text(sql), bound) for sql in statements]
+        return [[tuple(row) for row in result] for result in results]
 
     return await store.read(read)
 
 
 async def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row of every table."""
-    tables = {}
-    for table in metadata.sorted_tables:
-        rows = await query(store, f"SELECT * FROM {table.name}")  # noqa: S608
-        tables[table.name] = sorted(rows, key=repr)
-    return tables
+    names = [table.name for table in metadata.sorted_tables]
+    statements = [f"SELECT * FROM {name}" for name in names]  # noqa: S608
+    tables = await _queries(store, *statements)
+    return {
+        name: sorted(rows, key=repr) for name, rows in zip(names, tables, strict=True)
+    }
 
 
 async def claim(
@@ -148,61 +156,53 @@ async def make_row(store: Store, template: Claimed | str = Phase.RUNNING) -> Cla
     return row
 
 
-async def check_store(store: Store) -> None:
-    """Assert what holds for every database at every moment, in SQL over the tables."""
-    last = await query(
-        store,
+LAWS = {
+    "the last history row is the row's phase and version": (
         "SELECT e.id FROM execution e LEFT JOIN history h ON h.execution_id = e.id"
-        " AND h.version = e.version AND h.to_phase = e.phase"
-        " WHERE h.version IS NULL",
-    )
-    assert last == [], "the last history row is the row's phase and version"
-    gaps = await query(
-        store,
+        " AND h.version = e.version AND h.to_phase = e.phase WHERE h.version IS NULL"
+    ),
+    "versions have no gap": (
         "SELECT execution_id FROM history GROUP BY execution_id"
-        " HAVING count(*) <> max(version) OR min(version) <> 1",
-    )
-    assert gaps == [], "versions have no gap"
-    breaks = await query(
-        store,
+        " HAVING count(*) <> max(version) OR min(version) <> 1"
+    ),
+    "each transition starts where the one before ended": (
         "SELECT b.execution_id FROM history b JOIN history a"
         " ON a.execution_id = b.execution_id AND a.version = b.version - 1"
-        " WHERE a.to_phase <> b.from_phase",
-    )
-    assert breaks == [], "each transition starts where the one before ended"
-    timers = await query(
-        store,
+        " WHERE a.to_phase <> b.from_phase"
+    ),
+    "a timer iff live": (
         "SELECT e.id FROM execution e LEFT JOIN timer t ON t.execution_id = e.id"
-        " WHERE (e.finished_at IS NULL) <> (t.execution_id IS NOT NULL)",
-    )
-    assert timers == [], "a timer iff live"
-    ended = await query(
-        store,
+        " WHERE (e.finished_at IS NULL) <> (t.execution_id IS NOT NULL)"
+    ),
+    "an outbox row with each end": (
         "SELECT e.id FROM execution e LEFT JOIN outbox o ON o.execution_id = e.id"
         " AND o.version = e.version AND o.phase = e.phase"
-        " WHERE e.finished_at IS NOT NULL AND o.id IS NULL",
-    )
-    assert ended == [], "an outbox row with each end"
-    grouped = await query(
-        store, "SELECT task_type, phase, count(*) FROM execution GROUP BY 1, 2"
-    )
-    assert await store.counts() == {(t, p): n for t, p, n in grouped}
-    debts = await query(
-        store,
+        " WHERE e.finished_at IS NOT NULL AND o.id IS NULL"
+    ),
+    "counters are what a GROUP BY counts": (
+        "SELECT task_type, phase FROM ("
+        "SELECT task_type, phase, executions AS n FROM counter UNION ALL "
+        "SELECT task_type, phase, -count(*) FROM execution GROUP BY 1, 2"
+        ") GROUP BY 1, 2 HAVING sum(n) <> 0"
+    ),
+    "a job that nobody can adopt any more owes cleanup": (
         "SELECT j.id FROM external_job j JOIN execution e ON e.id = j.execution_id"
         " WHERE j.cleanup = 'NONE' AND j.adopted_at IS NULL AND NOT ("
-        " e.attempt = j.attempt AND e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN'))",
-    )
-    assert debts == [], "a job that nobody can adopt any more owes cleanup"
+        " e.attempt = j.attempt"
+        " AND e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN'))"
+    ),
+}
+"""What holds for every database at every moment; each finds what breaks it."""
+
+
+async def check_store(store: Store) -> None:
+    """Assert every law of the tables."""
+    found = await _queries(store, *LAWS.values())
+    broken = {law: rows for law, rows in zip(LAWS, found, strict=True) if rows}
+    assert broken == {}
 
 
 def cause_of(change: Change) -> Cause:
     """Return a change's cause, which must be there."""
     assert change.cause is not None
     return change.cause
-
-
-def phases(rows: list[Claimed]) -> Counter[str]:
-    """Count rows by phase."""
-    assert {row.phase for row in rows} <= set(LIVE)
-    return Counter(row.phase for row in rows)
