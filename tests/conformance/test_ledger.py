@@ -238,6 +238,17 @@ async def test_an_entry_once_due_is_never_adopted(store: Store) -> None:
         await execute(store, "UPDATE external_job SET adopted_at = 1")
 
 
+async def test_a_debt_stands_whoever_names_its_job_again(store: Store) -> None:
+    """A create that answers with a job that is to be deleted does not save it."""
+    doomed = await make_row(store, make_claimed(Phase.CREATE_UNKNOWN, attempt=2))
+    await store.record(doomed, 1, make_job(1), NOW)
+    row = await make_row(store, Phase.CREATING)
+    assert await apply(store, row, _decide(row, Created(make_job(1))))
+    entry = await _entry(store, doomed.id)
+    assert (entry.cleanup, entry.adopted_at) == (Cleanup.DUE, None)
+    assert await store.jobs(execution_id=row.id) == []
+
+
 async def test_the_ledger_s_facts_never_change(store: Store) -> None:
     row = await _running(store)
     before = await dump(store)
