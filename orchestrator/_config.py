@@ -201,7 +201,9 @@ def database_url(
     if database is None:
         database = environ.get("ORCHESTRATOR_DATABASE")
     if database is None:
-        database = _from_toml(folder or Path.cwd()).get("database", DEFAULT_DATABASE)
+        toml = _from_toml(folder or Path.cwd())
+        configured: str = toml.get("database", DEFAULT_DATABASE)
+        database = configured
     text = os.fspath(database)
     if text.startswith("sqlite:///"):
         return "sqlite+aiosqlite:///" + text.removeprefix("sqlite:///")

@@ -7,6 +7,7 @@ something about it.
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
@@ -40,7 +41,8 @@ def adapter_of(declared: Any) -> TypeAdapter[Any]:
         Unfit: pydantic cannot handle the type, or cannot resolve its annotations.
     """
     try:
-        adapter = TypeAdapter(tuple[declared], config=_CONFIG)
+        one: Any = GenericAlias(tuple, (declared,))
+        adapter: TypeAdapter[Any] = TypeAdapter(one, config=_CONFIG)
         if not adapter.pydantic_complete:
             adapter.rebuild(force=True, raise_errors=True)
     except (PydanticUserError, NameError, TypeError) as error:

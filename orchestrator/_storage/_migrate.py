@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
 from orchestrator._storage._dialects import translate
 from orchestrator.errors import NotADatabaseError, SchemaMismatchError, StoreError
@@ -57,7 +57,7 @@ def revision_of(url: sa.URL) -> str | None:
     try:
         with engine.connect() as connection:
             return current(connection)
-    except sa.exc.DBAPIError as error:
+    except exc.DBAPIError as error:
         raise (translate(error, path) or StoreError(f"{path}: {error}")) from error
     finally:
         engine.dispose()
@@ -115,7 +115,7 @@ def upgrade(url: sa.URL, *, busy_s: float) -> None:
     try:
         with engine.begin() as connection:
             upgrade_on(connection, path)
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+    except (exc.DBAPIError, sqlite3.Error) as error:
         raise (translate(error, path) or StoreError(f"{path}: {error}")) from error
     finally:
         engine.dispose()
