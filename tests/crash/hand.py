@@ -88,7 +88,8 @@ class Hand:
             if self._giving_up is None or self._giving_up.done():
                 self._giving_up = self._spawn(self._give_up())
         elif point == "cleanup.after_commit":
-            self._owed -= 1
+            # What an earlier life owed may be paid first: that is none of ours.
+            self._owed = max(self._owed - 1, 0)
             self._paid.set()
 
     def _passed(self, execution_id: str, stage: str) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOK_S = 0.05
+_QUIET_LOOKS = 3
+"""In a row: an answer that has just come may not be in the ledger yet."""
 _TIMEOUT_S = 20.0
 
 
@@ -137,8 +139,10 @@ def _kill_later(process: subprocess.Popen[str], delay_s: float) -> None:
 def _wait_for_quiet(
     process: subprocess.Popen[str], quiet: Callable[[], bool], longest_s: float
 ) -> None:
+    looks = 0
     for _ in range(round(longest_s / _LOOK_S)):
-        if quiet():
+        looks = looks + 1 if quiet() else 0
+        if looks == _QUIET_LOOKS:
             return
         try:
             process.wait(_LOOK_S)
