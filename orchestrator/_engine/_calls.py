@@ -11,13 +11,14 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import seconds_to_us
 from orchestrator._codec import decode_values, encode_outputs
 from orchestrator._connector import PHASE_NAMES
+from orchestrator._engine._guard import Guard, Raised, TimedOut
 from orchestrator._engine._text import clean, info_json, links_json
-from orchestrator._faults import Crash
 from orchestrator._ids import create_token
 from orchestrator._phase import RemotePhase
 from orchestrator._records import (
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RETRY_AFTER_MAX_S = 3600.0
+
 
 class MetaUnreadableError(Exception):
     """The connector's code cannot decode the stored resource meta."""
@@ -88,6 +91,7 @@ class Calls:
     ) -> None:
         """Hand answers of detached creates to *late*."""
         self._clock = clock
+        self._guard = Guard(clock)
         self._reach = faults.reach
         self._redactor = redactor
         self._output_prefix = output_prefix
@@ -118,25 +122,21 @@ class Calls:
         tasks = [task for tasks in self._detached.values() for task in tasks]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+        await self._guard.stop()
 
     # get and delete
 
     async def get(self, row: Any, context: Context) -> Got | CallFailed:
         """Poll the job of a claimed row, or of a ledger entry."""
         timeout = context.policies.policy.get_timeout.total_seconds()
+        method = context.connector.get
+        answer = await self._ask(Call.GET, method, row, context, timeout)
+        if isinstance(answer, CallFailed):
+            return answer
         try:
-            kwargs = self._kwargs(context, meta=row.meta)
-            self._reach("get.before_call")
-            async with self._clock.limit(timeout):
-                resource = await context.connector.get(
-                    **accepted(context.connector.get, kwargs)
-                )
-        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
-            return self._failed(Call.GET, error, context, timeout)
-        self._reach("get.after_call")
-        try:
-            return self._got(resource, context, row)
+            return self._got(answer, context, row)
         except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
             what = f"get answered nonsense: {type(error).__name__}: {error}"
             return CallFailed(Call.GET, Failure.ERROR, self.say(what))
@@ -144,17 +144,37 @@ class Calls:
     async def delete(self, row: Any, context: Context) -> Deleted | CallFailed:
         """Ask the service to end the job of a claimed row, or of a ledger entry."""
         timeout = context.policies.policy.delete_timeout.total_seconds()
+        method = context.connector.delete
+        answer = await self._ask(Call.DELETE, method, row, context, timeout)
+        return answer if isinstance(answer, CallFailed) else Deleted()
+
+    async def _ask(
+        self,
+        call: Call,
+        method: Callable[..., Awaitable[Any]],
+        row: Any,
+        context: Context,
+        limit_s: float,
+    ) -> Any:
+        """Return what *method* says of the row's job, or why it does not."""
         try:
             kwargs = self._kwargs(context, meta=row.meta)
-            self._reach("delete.before_call")
-            async with self._clock.limit(timeout):
-                await context.connector.delete(
-                    **accepted(context.connector.delete, kwargs)
-                )
-        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
-            return self._failed(Call.DELETE, error, context, timeout)
-        self._reach("delete.after_call")
-        return Deleted()
+        except Exception as error:  # noqa: BLE001 - a user's own decode
+            return self._failed(call, error, context)
+        self._reach(f"{call}.before_call")
+        answer = await self._guard.call(method, accepted(method, kwargs), limit_s)
+        self._reach(f"{call}.after_call")
+        return self._answered(call, answer, context, limit_s)
+
+    def _answered(
+        self, call: Call, answer: Any, context: Context, timeout: float
+    ) -> Any:
+        if isinstance(answer, TimedOut):
+            what = f"{call} did not answer within {timeout:g} s"
+            return CallFailed(call, Failure.TIMEOUT, what)
+        if isinstance(answer, Raised):
+            return self._failed(call, answer.error, context)
+        return answer
 
     def _kwargs(self, context: Context, *, meta: bytes | None) -> dict[str, Any]:
         kwargs: dict[str, Any] = self._secrets(context)
@@ -219,23 +239,18 @@ class Calls:
         except Exception as error:  # noqa: BLE001 - nothing was called, surely
             what = f"the inputs cannot be read: {type(error).__name__}: {error}"
             return CallFailed(Call.CREATE, Failure.META, self.say(what))
-        connector = context.connector
+        create = context.connector.create
         timeout = context.policies.policy.create_timeout.total_seconds()
         self._reach("create.before_call")
-        task = asyncio.ensure_future(
-            _guarded(connector.create, accepted(connector.create, kwargs))
+        answer = await self._guard.call(
+            create, accepted(create, kwargs), timeout, cancel=False
         )
-        try:
-            async with self._clock.limit(timeout):
-                answer = await asyncio.shield(task)
-        except TimeoutError:
-            self._detach(task, row, context)
-            what = f"create did not answer within {timeout:g} s"
-            return CallFailed(Call.CREATE, Failure.TIMEOUT, what)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+        if isinstance(answer, TimedOut):
+            self._detach(answer.task, row, context)
         self._reach("create.after_call")
+        answer = self._answered(Call.CREATE, answer, context, timeout)
+        if isinstance(answer, CallFailed):
+            return answer
         return self._created(answer, row, context)
 
     def _create_kwargs(self, row: Claimed, context: Context) -> dict[str, Any]:
@@ -261,8 +276,6 @@ class Calls:
     def _created(
         self, answer: Any, row: Claimed, context: Context
     ) -> Created | CallFailed:
-        if isinstance(answer, _Raised):
-            return self._failed(Call.CREATE, answer.error, context, 0)
         try:
             return Created(new_job(answer, row.id, row.attempt, context))
         except Exception as error:  # noqa: BLE001 - a job exists, its handle does not
@@ -300,6 +313,8 @@ class Calls:
         except TimeoutError:
             logger.warning("create of %s gave no answer at all", row.id)
             return
+        if isinstance(answer, Raised):
+            return
         created = self._created(answer, row, context)
         if isinstance(created, Created):
             await self._late(row, created.job)
@@ -307,15 +322,17 @@ class Calls:
     async def _find(self, row: Claimed, context: Context) -> Found | CallFailed:
         timeout = context.policies.policy.find_timeout.total_seconds()
         token = create_token(row.id, row.attempt)
+        find = context.connector.find
         try:
-            kwargs = self._create_kwargs(row, context)
-            find = context.connector.find
-            self._reach("find.before_call")
-            async with self._clock.limit(timeout):
-                meta = await find(**accepted(find, {**kwargs, "token": token}))
-        except BaseException as error:  # noqa: BLE001 - a connector may raise anything
-            return self._failed(Call.FIND, error, context, timeout)
+            kwargs = self._create_kwargs(row, context) | {"token": token}
+        except Exception as error:  # noqa: BLE001 - inputs or secrets
+            return self._failed(Call.FIND, error, context)
+        self._reach("find.before_call")
+        meta = await self._guard.call(find, accepted(find, kwargs), timeout)
         self._reach("find.after_call")
+        meta = self._answered(Call.FIND, meta, context, timeout)
+        if isinstance(meta, CallFailed):
+            return meta
         try:
             return Found(
                 None if meta is None else new_job(meta, row.id, row.attempt, context)
@@ -326,25 +343,19 @@ class Calls:
 
     # Errors
 
-    def _failed(
-        self, call: Call, error: BaseException, context: Context, timeout: float
-    ) -> CallFailed:
-        """Return what *error* asserts; our own cancellation and crashes pass on."""
-        if _is_ours(error):
-            raise error
-        if isinstance(error, TimeoutError) and call is not Call.CREATE:
-            text = str(error) or f"{call} did not answer within {timeout:g} s"
-            return CallFailed(call, Failure.TIMEOUT, self.say(text))
-        failure = _meaning(call, error, context)
+    def _failed(self, call: Call, error: BaseException, context: Context) -> CallFailed:
+        """Return what *error* asserts."""
         retry_after = None
-        if isinstance(error, TransientError) and error.retry_after:
-            retry_after = seconds_to_us(error.retry_after)
-        text = _describe(error)
-        return CallFailed(call, failure, self.say(text), retry_after)
+        if isinstance(error, TransientError):
+            retry_after = _retry_after_us(error.retry_after)
+        text = self.say(_describe(error))
+        return CallFailed(call, _meaning(call, error, context), text, retry_after)
 
     def say(self, text: str) -> str:
         """Return *text* without secrets and control sequences, bounded."""
-        return clean(self._redactor.redact(text))
+        redact = self._redactor.redact
+        # Cleaning joins and composes characters: what was hidden before shows then.
+        return redact(clean(redact(text)))
 
 
 def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> NewJob:
@@ -371,7 +382,9 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
         if context.policies.idempotent_us != 0:
             key = create_token(execution_id, attempt)
         else:
-            key = hashlib.sha256(encoded).hexdigest()
+            # Jobs of two attempts are two jobs, also if their handles look the same.
+            mixed = f"{execution_id}-{attempt}-".encode() + encoded
+            key = hashlib.sha256(mixed).hexdigest()
     key = str(key)
     key.encode()  # a lone surrogate cannot be stored: refused here, not in the row
     version = getattr(meta, "schema_version", 1)
@@ -381,24 +394,16 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
     return NewJob(bytes(encoded), version, key)
 
 
-class _Raised:
-    """What a detached call raised, kept as a value."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether *error* is about this process and not about the call."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return isinstance(error, (KeyboardInterrupt, Crash))
+def _retry_after_us(seconds: object) -> int | None:
+    """Return what a service asks for, at most an hour; nonsense asks for nothing."""
+    if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        return None
+    return seconds_to_us(min(seconds, _RETRY_AFTER_MAX_S))
 
 
 def _meaning(call: Call, error: BaseException, context: Context) -> Failure:
+    if isinstance(error, TimeoutError) and call is not Call.CREATE:
+        return Failure.TIMEOUT
     for kind, failure in _STEERING:
         if isinstance(error, kind):
             return failure
@@ -406,18 +411,6 @@ def _meaning(call: Call, error: BaseException, context: Context) -> Failure:
     if call is Call.CREATE and own and isinstance(error, own):
         return Failure.NOT_CREATED
     return Failure.ERROR
-
-
-async def _guarded(
-    method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any]
-) -> Any:
-    """Call *method*; a task must not end with SystemExit, which stops the loop."""
-    try:
-        return await method(**kwargs)
-    except BaseException as error:
-        if _is_ours(error):
-            raise
-        return _Raised(error)
 
 
 def _describe(error: BaseException) -> str:

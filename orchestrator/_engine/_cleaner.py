@@ -57,8 +57,6 @@ class Cleaner:
                 self._reach("cleanup.before_call")
                 problem = await self._delete(job, context)
                 self._reach("cleanup.after_call")
-        except StoreUnavailableError:
-            raise  # the store is closed: the debt is free with this node's end
         except Exception as error:
             logger.exception("cleaning up job %s broke", job.job_key)
             problem = self._calls.say(f"{type(error).__name__}: {error}")
@@ -78,9 +76,13 @@ class Cleaner:
             cleanup = Cleanup.DUE
             due = now + self._delay(job, context)
         self._reach("cleanup.before_commit")
-        await self._store.finish_cleanup(
-            job, node=node, cleanup=cleanup, due_at=due, error=problem
-        )
+        try:
+            await self._store.finish_cleanup(
+                job, node=node, cleanup=cleanup, due_at=due, error=problem
+            )
+        except StoreUnavailableError:
+            logger.debug("the store is closed: debt %s is free with its node", job.id)
+            return
         self._reach("cleanup.after_commit")
         if due is not None:
             self._released(due)

@@ -169,11 +169,15 @@ class Contexts:
         return await asyncio.shield(reading)
 
     async def _read(self, connector: AsyncConnector[Any], digest: str) -> Context:
+        generation = self._registry.generation
         proto = await self._read_template(digest)
         if proto is None:
             msg = f"template {digest} is missing"
             raise LookupError(msg)
-        return self.add(connector, template_from_bytes(proto), digest)
+        context = self.add(connector, template_from_bytes(proto), digest)
+        if generation != self._registry.generation:
+            self._cache.clear()  # the connector was replaced during the read
+        return context
 
     def add(
         self, connector: AsyncConnector[Any], template: TaskTemplate, digest: str

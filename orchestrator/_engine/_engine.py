@@ -56,7 +56,7 @@ class Engine:
         self.store = Store(database, config=config, clock=clock, faults=faults)
         self.lease = Lease(store=self.store, clock=clock, ids=ids, config=config)
         self.contexts = Contexts(registry, self.store.template_proto)
-        self.waiters = Waiters(self._terminal_of)
+        self.waiters = Waiters(self._terminal_of, clock)
         self.calls = Calls(
             clock=clock,
             faults=faults,

@@ -69,7 +69,8 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._strays: set[tuple[str, int]] = set()
         self._sleeping_until = 0
         self._debts_due = True
         self._debts_at = 0
@@ -128,25 +129,25 @@ class Scheduler:
             if wait:
                 await self.stepper.step(row, node)
             else:
-                self._start(self.stepper.step(row, node))
+                self._start(self.stepper.step(row, node), row.id)
         for job in owed:
             if wait:
                 await self.cleaner.clean(job, node)
             else:
-                self._start(self.cleaner.clean(job, node))
+                self._start(self.cleaner.clean(job, node), f"job {job.id}")
         return TickReport(
             claimed=len(rows), cleanups=len(owed), full=len(rows) + len(owed) >= limit
         )
 
-    def _start(self, step: Coroutine[Any, Any, None]) -> None:
+    def _start(self, step: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(step)
-        self._tasks.add(task)
+        self._tasks[task] = what
         task.add_done_callback(self._done)
         if len(self._tasks) >= self._config.in_flight_max:
             self._room.clear()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._room.set()
         if not task.cancelled() and task.exception() is not None:
             logger.error("a step ended badly", exc_info=task.exception())
@@ -216,10 +217,28 @@ class Scheduler:
             await self._clock.sleep(self._config.heartbeat.total_seconds())
             try:
                 await self._lease.renew()
+                await self._free_strays()
             except StoreError as error:
                 logger.warning("heartbeat failed, trying again: %s", error)
             except Exception:
                 logger.exception("heartbeat broke, trying again")
+
+    async def _free_strays(self) -> None:
+        """Give back rows that this node holds and that no step works on.
+
+        There should be none. One that was seen at two heartbeats in a row is one, a
+        younger one may be on its way from its claim to its step.
+        """
+        node = self._lease.node
+        at_work = set(self._tasks.values())
+        held = await self._store.claimed_by(node)
+        idle = {key for key in held if key[0] not in at_work}
+        strays = idle & self._strays
+        self._strays = idle - strays
+        if strays:
+            logger.error("%d rows were held by no step: they are free", len(strays))
+            await self._store.free(node, strays)
+            self._wake.set()
 
     async def drain(self, seconds: float) -> None:
         """Let the steps at work end, at most *seconds*; then cancel them."""
@@ -233,4 +252,4 @@ class Scheduler:
         except TimeoutError:
             for task in tasks:
                 task.cancel()
-            await gone
+            await asyncio.wait(tasks, timeout=_AGAIN_S)

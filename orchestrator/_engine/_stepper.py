@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_POLICIES = Policies()
+_SOON_US = 1_000_000
 _WORRYING = (Cause.HOLD_SET, Cause.ERRORS_BEGAN, Cause.CREATE_UNAUTHORIZED)
 _MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 _CLAIMED_FIELDS = frozenset(Claimed._fields)
@@ -62,8 +63,10 @@ class Stepper:
         """Advance *row*, claimed by *node*; what breaks holds this row and no other."""
         try:
             await self._advance(row, node, Due())
-        except StoreUnavailableError:
-            logger.debug("step of %s ended: the store is closed", row.id)
+        except StoreUnavailableError as error:
+            # A read failed: the claim must not outlive its step.
+            logger.warning("step of %s is put off: %s", row.id, error)
+            await self._put_off(row, node)
         except Exception as error:
             logger.exception("step of %s broke: the row is held", row.id)
             await self._poison(row, node, error)
@@ -109,18 +112,20 @@ class Stepper:
             # Nothing was called, and that is surely so.
             what = "the lease of this node is in doubt"
             return CallFailed(call, Failure.TRANSIENT, what)
-        if call is Call.CREATE and row.inputs is None:
+        if call in (Call.CREATE, Call.FIND) and row.inputs is None:
             # Too large for the claim.
             row = row._replace(inputs=await self._store.inputs_proto(row.id))
         if call is not Call.LOOKUP:
             return await self._calls.make(call, row, context)
         self._reach("lookup.before_read")
+        # Asked first: an answer that comes during the read is in the ledger or here.
+        in_flight = self._calls.in_flight(row)
         entry = await self._store.adoptable(row.id, row.attempt)
         self._reach("lookup.after_read")
         job = None
         if entry is not None:
             job = NewJob(entry.meta, entry.meta_version, entry.job_key)
-        return Recorded(job, in_flight=self._calls.in_flight(row))
+        return Recorded(job, in_flight=in_flight)
 
     async def _commit(
         self, row: Claimed, change: Change, node: str, now: int
@@ -149,7 +154,7 @@ class Stepper:
         moved = after(row, change)
         if change.then is None and change.due_at is not None:
             self._store.known.leave(moved)
-            self._released(change.due_at)
+            self._released(now if item.woken else change.due_at)
         return moved
 
     async def _refused(self, row: Claimed, observation: Observation) -> None:
@@ -170,6 +175,20 @@ class Stepper:
         await self._store.record(row, row.attempt, job, now)
         await self._store.wake(row.id, now)
         self._released(now)
+
+    async def _put_off(self, row: Claimed, node: str) -> None:
+        """Give the row back, to be looked at again soon."""
+        try:
+            current = await self._store.read_again(row, node)
+            if current is None:
+                return
+            now = self._clock.now_us()
+            due = now + _SOON_US
+            phase = Phase(current.phase)
+            change = Change(phase, current.attempt, timer=current.timer, due_at=due)
+            await self._commit(current, change, node, now)
+        except StoreUnavailableError:
+            logger.debug("the store is closed: %s is free with its node", row.id)
 
     async def _poison(self, row: Claimed, node: str, error: Exception) -> None:
         now = self._clock.now_us()

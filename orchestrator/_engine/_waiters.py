@@ -11,7 +11,11 @@ from orchestrator.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from orchestrator._clock import Clock
+
 logger = logging.getLogger(__name__)
+
+_AGAIN_S = 1.0
 
 
 class Waiters:
@@ -23,9 +27,10 @@ class Waiters:
     """
 
     def __init__(
-        self, terminal_of: Callable[[Sequence[str]], Awaitable[list[str]]]
+        self, terminal_of: Callable[[Sequence[str]], Awaitable[list[str]]], clock: Clock
     ) -> None:
         """Ask the database with *terminal_of*."""
+        self._clock = clock
         self._terminal_of = terminal_of
         self._futures: dict[str, set[asyncio.Future[None]]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -68,18 +73,22 @@ class Waiters:
         try:
             while self._again and self._futures:
                 self._again = False
-                for execution_id in await self._terminal_of(list(self._futures)):
+                try:
+                    ends = await self._terminal_of(list(self._futures))
+                except StoreError as error:
+                    logger.warning("asking for ends failed, trying again: %s", error)
+                    self._again = True
+                    await self._clock.sleep(_AGAIN_S)
+                    continue
+                for execution_id in ends:
                     self.ended(execution_id)
-        except StoreError as error:
-            logger.debug(
-                "asking for ends failed; the next change asks again: %s", error
-            )
         finally:
             self._asking = None
 
     async def close(self, error: Exception) -> None:
         """Fail whoever still waits."""
         if self._asking is not None:
+            self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
         for futures in self._futures.values():
             for future in futures:

@@ -40,7 +40,10 @@ def due(case: Case) -> Change:
             Cause.REASON_STRENGTHENED, sets=sets, then=Call.DELETE, message=text
         )
     deadline = row.phase_at + duration_to_us(case.policies.policy.cleanup_deadline)
-    if case.now >= deadline:
+    tried = case.timer.called_at
+    if case.now >= deadline and tried is not None and tried >= deadline:
+        # Not before a try that came after the deadline: nobody may have been there
+        # to make one before.
         return _end(case, Cleanup.ABANDONED)
     return case.go_on(Call.DELETE)
 

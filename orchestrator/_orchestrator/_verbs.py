@@ -298,7 +298,10 @@ class Orchestrator(Reading):
         if not news:
             return []
         self._reach("submit.before_commit")
-        results = await self._engine.store.submit(news, now)
+        try:
+            results = await self._engine.store.submit(news, now)
+        finally:  # also for a cancelled caller, whose commit is not
+            self._engine.scheduler.wake()
         self._reach("submit.after_commit")
         for new, result in zip(news, results, strict=True):
             if result.conflict:

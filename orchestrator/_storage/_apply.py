@@ -147,7 +147,7 @@ async def owe_cleanup(tx: Tx, execution_ids: Sequence[str], now: int) -> None:
 class Apply(Item):
     """One step's change: accepted whole, or refused by a guard and without effect."""
 
-    __slots__ = ("change", "node", "now", "row")
+    __slots__ = ("change", "node", "now", "row", "woken")
     order = 3
 
     def __init__(self, row: Claimed, change: Change, node: str, now: int) -> None:
@@ -157,6 +157,8 @@ class Apply(Item):
         self.change = change
         self.node = node
         self.now = now
+        self.woken = False
+        """Whether a wish came meanwhile: the released row is due at once."""
 
     @classmethod
     async def write(cls, tx: Tx, items: Sequence[Apply]) -> None:
@@ -291,6 +293,12 @@ _TIMER_BOUND = (
 )
 
 
+_WOKEN = (
+    "SELECT json_group_array(execution_id) FROM timer WHERE woken > 0"
+    " AND execution_id IN (SELECT value FROM json_each(?))"
+)
+
+
 def _timer_text(size: int, *, release: bool) -> str:
     sets = ", ".join(f"{c} = j.{c}" for c in Timer._fields)
     freed = (
@@ -338,6 +346,11 @@ async def _update_timers(tx: Tx, accepted: list[Apply], node: str, now: int) -> 
     if freed != len(released):
         notes = [a for a in released if a.change.cause is None]
         await _mark_refused_notes(tx, notes, node)
+    if released:
+        ids = json.dumps([a.row.id for a in released])
+        woken = set(await tx.json(_WOKEN, (ids,)))
+        for item in released:
+            item.woken = item.row.id in woken
     await tx.over(lambda n: _timer_text(n, release=False), rows(kept), (node,))
     if ended:
         await tx.run(

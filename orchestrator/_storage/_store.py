@@ -28,7 +28,13 @@ from orchestrator._storage._writer import NOT_OPEN, Run, UserRun, Writer
 from orchestrator.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Sequence,
+    )
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -76,6 +82,15 @@ _WAKE_HELD = (
     " (SELECT id FROM execution WHERE hold = 'CONNECTOR_MISSING'"
     " AND finished_at IS NULL)"
     " AND task_type || ' ' || task_version IN (SELECT value FROM json_each(?))"
+)
+_HELD = (
+    "SELECT json_group_array(json_array(execution_id, epoch)) FROM timer WHERE node = ?"
+)
+_FREE_STRAYS = (
+    "UPDATE timer SET node = NULL, epoch = epoch + 1, due_at = min(due_at, ?)"
+    " WHERE node = ? AND EXISTS (SELECT 1 FROM json_each(?) k"
+    " WHERE json_extract(k.value, '$[0]') = timer.execution_id"
+    " AND json_extract(k.value, '$[1]') = timer.epoch)"
 )
 _SEE_CONNECTOR = (
     "INSERT INTO connector (task_type, task_version, name, seen_at)"
@@ -302,6 +317,25 @@ class Store:
 
         result: tuple[bool, list[str]] = await self.writer.write(Run(write))
         return result
+
+    async def claimed_by(self, node: str) -> set[tuple[str, int]]:
+        """Return id and epoch of every row that *node* holds."""
+
+        async def read(tx: Tx) -> set[tuple[str, int]]:
+            return {(i, epoch) for i, epoch in await tx.json(_HELD, (node,))}
+
+        result: set[tuple[str, int]] = await self.writer.write(Run(read))
+        return result
+
+    async def free(self, node: str, rows: Collection[tuple[str, int]]) -> int:
+        """Give back rows that *node* holds and nobody works on; return how many."""
+        now = self.now_us()
+
+        async def write(tx: Tx) -> int:
+            keys = json.dumps(sorted(rows))
+            return await tx.run(_FREE_STRAYS, (now, node, keys))
+
+        return int(await self.writer.write(Run(write)))
 
     async def end_node(self, node: str) -> None:
         """Free this node's rows: an orderly stop."""

@@ -151,7 +151,10 @@ class Submit(Item):
             return {}
         rows = await tx.json(
             "SELECT json_group_array(json_array(k.key, k.execution_id, k.request_hash,"
-            " e.error_code IS NOT NULL)) FROM idempotency_key k"
+            # A job that may live still is no failure to be tried again.
+            " e.error_code IS NOT NULL AND e.error_code <> 'CREATE_OUTCOME_UNKNOWN'"
+            " AND NOT EXISTS (SELECT 1 FROM external_job j WHERE j.execution_id = e.id"
+            " AND j.cleanup IN ('DUE', 'ABANDONED')))) FROM idempotency_key k"
             " JOIN execution e ON e.id = k.execution_id"
             " WHERE k.key IN (SELECT value FROM json_each(?))",
             (json.dumps(keys),),

@@ -252,7 +252,7 @@ _RUNNING = [
 ]
 
 _ENDED = _got(RemotePhase.ABORTED)
-_OVERDUE: dict[str, Any] = {"phase_at": NOW - 25 * HOUR}
+_OVERDUE: dict[str, Any] = {"phase_at": NOW - 25 * HOUR, "timer": Timer(called_at=NOW)}
 
 _ABORTING = [
     _situation(

@@ -208,7 +208,7 @@ def test_a_stronger_reason_does_not_restart_the_cleanup_deadline() -> None:
 def test_after_the_cleanup_deadline_the_job_is_abandoned(reason: AbortReason) -> None:
     """The row takes its terminal phase, the ledger entry an alert; no retry."""
     phase, _, cause, code = ENDS[reason]
-    timer = Timer(errors=3, last_error="403 forbidden")
+    timer = Timer(errors=3, last_error="403 forbidden", called_at=NOW)
     row = _aborting(reason, phase_at=NOW - HOUR, timer=timer)
     policies = make_policies(cleanup_deadline=seconds(3600), retries=5)
     change = _decide(row, Due(), policies)
@@ -217,6 +217,9 @@ def test_after_the_cleanup_deadline_the_job_is_abandoned(reason: AbortReason) ->
     assert "403 forbidden" in change.sets["error_message"]
     young = _decide(row._replace(phase_at=NOW - HOUR + 1), Due(), policies)
     assert young.then is Call.DELETE
+    away = timer._replace(called_at=NOW - 1)
+    late = _decide(row._replace(timer=away), Due(), policies)
+    assert late.then is Call.DELETE, "whoever was away tries before giving up"
 
 
 def test_a_delete_that_keeps_failing_is_one_streak_with_its_error_kept() -> None:
