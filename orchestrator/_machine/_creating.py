@@ -187,8 +187,10 @@ def recover(case: Case, *, in_flight: bool) -> Change:
         return _create_again(case, Cause.REPLAYED, creates=row.creates + 1)
     if in_flight:
         # The detached call may still answer, and its answer goes to the ledger.
-        wait = policies.error_delay(max(case.timer.errors, 1), case.rng)
-        return case.note(due=case.now + wait)
+        # It wakes the row, so that looking again may become rare.
+        timer = case.timer._replace(step=case.timer.step + 1)
+        wait = policies.poll_delay(case.timer.step, case.rng)
+        return case.note(due=case.now + wait, timer=timer)
     if policies.can_find and not row.refused & Refused.FIND:
         return case.go_on(Call.FIND)
     return _by_policy(case)
