@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from tests.support.factories import (
     make_policies,
     succeeded,
 )
-from tests.support.faulty import Commits
+from tests.support.faulty import Commits, write_locked
 from tests.support.stores import (
     LOADED,
     NODE,
@@ -202,6 +203,34 @@ async def test_a_debt_is_claimed_and_finished_once(store: Store, lost: str) -> N
     assert finished is True
     [entry] = [j for j in await store.jobs(owing=True) if j.id == owed[0].id]
     assert entry.cleanup_tries == 1
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize("hurry", [False, True])
+async def test_what_cannot_be_read_back_yet_waits_until_it_can(
+    store: Store,
+    clock: ManualClock,
+    lost: str,
+    hurry: bool,  # noqa: FBT001 - whether the store is told to end
+) -> None:
+    """Nobody is told yes or no before somebody knows; at the end, that it is away."""
+    row = await make_row(store, Phase.RUNNING)
+    with contextlib.ExitStack() as stack:
+        commits = Commits(store, lost)
+        commits.meanwhile = lambda: stack.enter_context(write_locked(store))
+        change = _decide(row, Got(RemotePhase.QUEUED))
+        waiting = asyncio.create_task(apply(store, row, change))
+        await clock.sleeping()
+        assert not waiting.done()
+        if hurry:
+            store.writer.hurry()
+            with pytest.raises(StoreUnavailableError):
+                await waiting
+    if not hurry:
+        await clock.drive(waiting)
+        assert waiting.result() is True
+    written = lost == "after" or not hurry
+    assert len(await store.transitions(row.id)) == row.version + written
 
 
 async def test_a_disk_that_refuses_every_commit_fails_users_and_lets_engines_wait(

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from orchestrator._storage import Store
 
@@ -23,6 +23,8 @@ class Commits:
         self.plan = list(plan)
         self.seen: list[str] = []
         self._error = error
+        self.meanwhile: Callable[[], object] | None = None
+        """Called when a commit has failed, before anybody can read back."""
         dialect = store._engine.sync_engine.dialect
         self._commit = dialect.do_commit
         dialect.do_commit = self._do_commit  # type: ignore[method-assign, assignment]
@@ -40,11 +42,14 @@ class Commits:
         self._writes = False
         step = self.plan.pop(0) if self.plan else "ok"
         self.seen.append(step)
-        if step == "before":
-            raise sqlite3.OperationalError(self._error)
-        self._commit(connection)
-        if step == "after":
-            raise sqlite3.OperationalError(self._error)
+        if step != "before":
+            self._commit(connection)
+        if step == "ok":
+            return
+        if self.meanwhile is not None:
+            connection.rollback()
+            self.meanwhile()
+        raise sqlite3.OperationalError(self._error)
 
 
 @contextlib.contextmanager

@@ -222,6 +222,18 @@ def test_after_the_cleanup_deadline_the_job_is_abandoned(reason: AbortReason) ->
     assert late.then is Call.DELETE, "whoever was away tries before giving up"
 
 
+def test_nothing_is_abandoned_without_a_try_after_the_deadline() -> None:
+    """The engine was down meanwhile: it tries once more before it gives up."""
+    policies = make_policies(cleanup_deadline=seconds(3600))
+    before = Timer(called_at=NOW - HOUR - 1)
+    for timer in (Timer(), before):
+        row = _aborting(phase_at=NOW - 2 * HOUR, timer=timer)
+        assert _decide(row, Due(), policies).then is Call.DELETE
+        failure = failed(Call.DELETE, Failure.TRANSIENT)
+        row = after(row, _decide(row, failure, policies))
+        assert _decide(row, Due(), policies).cleanup is Cleanup.ABANDONED
+
+
 def test_a_delete_that_keeps_failing_is_one_streak_with_its_error_kept() -> None:
     """A get that answers in between neither hides it nor writes history each time."""
     row, now, causes = _aborting(), NOW, list[str]()
