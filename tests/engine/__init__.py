@@ -1,0 +1,1 @@
+"""Test the engine: connectors, scheduler and store together."""
