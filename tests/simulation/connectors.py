@@ -58,9 +58,9 @@ _PHASES = {
 # another takes over; "pause": it pauses so long that its lease is in doubt.
 FAULTS: dict[str, dict[str, float]] = {
     "create": {
-        "ok": 60, "lost": 6, "error": 4, "late": 6, "never": 2, "throttled": 4,
-        "transient": 4, "auth": 2, "permanent": 1, "refused": 1, "gone": 1,
-        "nonsense": 2, "cancelled": 1, "exit": 1, "zombie": 3, "pause": 2,
+        "ok": 60, "lost": 6, "delayed": 4, "error": 4, "late": 6, "never": 2,
+        "throttled": 4, "transient": 4, "auth": 2, "permanent": 1, "refused": 1,
+        "gone": 1, "nonsense": 2, "cancelled": 1, "exit": 1, "zombie": 3, "pause": 2,
     },
     "get": {
         "ok": 80, "transient": 4, "throttled": 2, "hang": 2, "error": 4, "auth": 1,
@@ -105,6 +105,8 @@ class Trouble:
     calm: bool = False
     zombie: Callable[[], Awaitable[None]] | None = None
     met: Counter[str] = field(default_factory=Counter)
+    answered: set[str] = field(default_factory=set)
+    """Jobs that a create has told of, since the last time that somebody looked."""
     hanging: int = 0
     """Creates that have not answered after their timeout, in living processes."""
 
@@ -133,7 +135,7 @@ class Trouble:
 
     def raise_for(self, drawn: str) -> None:
         """Raise what *drawn* says, if it is an error."""
-        if drawn in ("lost", "error"):
+        if drawn in ("lost", "delayed", "error"):
             msg = f"the connection broke ({drawn})"
             raise ConnectionError(msg)
         if drawn == "throttled":
@@ -200,11 +202,16 @@ class SimConnector(AsyncConnector[SimMeta]):
         if drawn == "zombie" and trouble.rng.random() < 0.5:
             await trouble.pause(drawn)  # the request leaves after the pause
             drawn = "ok"
+        if drawn == "delayed":
+            world.create_later(self.kind, token, trouble.rng.uniform(0, _ARRIVES_S_MAX))
         if drawn in ("ok", "lost", "nonsense", "zombie", "pause"):
             job = world.create(self.kind, token)
             await trouble.pause(drawn)
             trouble.raise_for(drawn)
-            return {"id": job.id} if drawn == "nonsense" else SimMeta(job.id)  # type: ignore[return-value]
+            if drawn == "nonsense":
+                return {"id": job.id}  # type: ignore[return-value]
+            trouble.answered.add(job.id)
+            return SimMeta(job.id)
         trouble.raise_for(drawn)
         raise AssertionError(drawn)
 
@@ -223,7 +230,9 @@ class SimConnector(AsyncConnector[SimMeta]):
         finally:
             self._trouble.hanging -= 1
         world.catch_up()
-        return SimMeta(world.of_token(token)[0].id)
+        job = world.of_token(token)[0]
+        self._trouble.answered.add(job.id)
+        return SimMeta(job.id)
 
     async def get(self, resource_meta: SimMeta, **kwargs: Any) -> Resource:
         """Tell what the job does."""

@@ -147,6 +147,7 @@ class Simulation:
             await self._late_answers()
             if not report.full:
                 await self._move_on()
+            self._facts()
         except (Crash, StoreUnavailableError):
             if not self.crashes.dead:
                 raise
@@ -239,6 +240,7 @@ class Simulation:
         assert orchestrator is not None
         await orchestrator.crash()
         await asyncio.sleep(0)
+        self.trouble.answered.clear()
         self._look()
         self.crashes.revive()
         self.clock.advance(self._rng.choice([0.0, 1.0, 40.0, 400.0]))
@@ -336,6 +338,14 @@ class Simulation:
         wished = [(wish.key, wish.id) for wish in self._wishes]
         problems += invariants.acknowledged(self._database, wished)
         self.result.problems += problems
+
+    def _facts(self) -> None:
+        """Check that what a create answered to a living process is in the ledger."""
+        for job in sorted(self.trouble.answered):
+            query = "SELECT count(*) FROM external_job WHERE job_key = ?"
+            if not self._database.number(query, job):
+                self.result.problems.append(f"P3: {job} was answered and forgotten")
+        self.trouble.answered.clear()
 
     def _judge(self) -> None:
         """Check what holds at the end."""

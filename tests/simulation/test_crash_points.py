@@ -18,7 +18,7 @@ pytestmark = pytest.mark.may_block
 
 # The first seed that reaches the point is played. The engine's own dice decide which
 # that is, so that a change of the engine may need another: they are tried in turn.
-SEEDS = (54, 22, 47, *range(100))
+SEEDS = (14, 90, *range(100))
 
 
 @pytest.mark.parametrize("point", FAULT_POINTS)

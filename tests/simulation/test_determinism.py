@@ -18,7 +18,7 @@ pytestmark = pytest.mark.may_block
 @pytest.mark.timeout(60)
 async def test_the_same_seed_gives_the_same_trace(empty: Path) -> None:
     """Every decision, ledger entry and call, with its time, is the same (P9)."""
-    for seed in (2, 3, 11):
+    for seed in (2, 14):
         first = await simulate(seed, empty)
         second = await simulate(seed, empty)
         assert first.trace

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.may_block
 
 SEEDS_PER_BATCH = 4
-BATCHES = 7
-
-# Seeds that once failed, with what they found.
-FOUND = {
-    1: "what nobody adopted of an attempt that left CREATE_UNKNOWN owed no cleanup",
-    78: "a second detached create of an attempt made the first forget it",
-    84: "a young job that get did not list was taken for deleted",
-    242: "a row whose lease was in doubt stayed claimed by a living node",
-}
+BATCHES = 6
 
 
 async def _play(seed: int, empty: Path, **options: object) -> Counter[str]:
@@ -44,12 +36,6 @@ async def test_everything_ends_well_whatever_goes_wrong(
     first = 1000 + batch * SEEDS_PER_BATCH
     for seed in range(first, first + SEEDS_PER_BATCH):
         await _play(seed, empty)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"seed-{seed}")
-async def test_what_a_seed_once_found_stays_mended(seed: int, empty: Path) -> None:
-    await _play(seed, empty)
 
 
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: f"class-{kind}")

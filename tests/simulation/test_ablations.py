@@ -1,0 +1,118 @@
+"""Without a mechanism, the simulation finds what it was there for: red when off."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from orchestrator._engine import _calls
+from orchestrator._machine import _aborting, _creating, _running
+from orchestrator._machine._case import Case
+from orchestrator._phase import Cause, Cleanup
+from orchestrator._records import Deleted
+from orchestrator._storage import Store, _apply
+from tests.simulation.run import simulate
+from tests.simulation.world import Kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Engines come and go: opening and closing a database touches the file system.
+pytestmark = pytest.mark.may_block
+
+SEEDS_MAX = 60
+
+
+async def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing, where something had to be done."""
+
+
+async def _pretend_to_delete(*_: Any) -> Deleted:
+    return Deleted()
+
+
+_calls_made = count(1)
+
+
+def _count_calls(execution_id: str, attempt: int) -> str:
+    return f"o{execution_id}-{attempt + next(_calls_made) % 7}"
+
+
+def _end_at_once(case: Case) -> Any:
+    return _aborting._end(case, Cleanup.DONE)
+
+
+def _fail_at_once(case: Case, _: Any) -> Any:
+    return case.end(Cause.JOB_LOST, code="LOST", message="get failed")
+
+
+def _create_again(case: Case) -> Any:
+    creates = case.row.creates + 1
+    return _creating._create_again(case, Cause.CREATE_AGAIN, creates=creates)
+
+
+def _believe_at_once(case: Case) -> Any:
+    return _creating._create_again(case, Cause.KNOWN_ABSENT, creates=1)
+
+
+class Ablation(NamedTuple):
+    """A mechanism, how it is switched off, and what has to be found then.
+
+    Attributes:
+        seed: The first that finds it, today; later ones are tried after it.
+    """
+
+    where: Any
+    attribute: str
+    instead: Any
+    finding: tuple[str, ...]
+    seed: int
+    kinds: tuple[Kind, ...] = tuple(Kind)
+
+
+ABLATIONS = {
+    "a new token for each call": Ablation(
+        _calls, "create_token", _count_calls, ("Q6",), 0
+    ),
+    "delete is never called": Ablation(
+        _calls.Calls, "delete", _pretend_to_delete, ("P10",), 3
+    ),
+    "a returned delete is the end": Ablation(
+        _aborting, "deleted", _end_at_once, ("P3",), 7
+    ),
+    "an error of get is the job's end": Ablation(
+        _running, "get_failed", _fail_at_once, ("P3",), 3
+    ),
+    "an unlisted job is gone at once": Ablation(
+        Case, "listed", lambda _: True, ("P3", "Q12"), 21
+    ),
+    "an unfound job is absent at once": Ablation(
+        _creating, "find_absent", _believe_at_once, ("P2",), 36, (Kind.LISTED,)
+    ),
+    "an unknown create is repeated": Ablation(
+        _creating, "_by_policy", _create_again, ("P2",), 0, (Kind.NEITHER,)
+    ),
+    "what a zombie or a late answer knows is forgotten": Ablation(
+        Store, "record", _nothing, ("P3",), 1
+    ),
+    "nobody owes a cleanup": Ablation(
+        _apply, "owe_cleanup", _nothing, ("broken: Q8",), 1
+    ),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ABLATIONS)
+async def test_without_this_mechanism_a_seed_fails(
+    name: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first seeds pass with the mechanism (see test_seeds), and one fails here."""
+    off = ABLATIONS[name]
+    monkeypatch.setattr(off.where, off.attribute, off.instead)
+    for seed in range(off.seed, off.seed + SEEDS_MAX):
+        result = await simulate(seed, empty, kinds=off.kinds)
+        if any(problem.startswith(off.finding) for problem in result.problems):
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds pass: nothing here needs that")
