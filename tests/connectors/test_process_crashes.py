@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -127,6 +128,9 @@ async def test_a_supervisor_that_dies_after_the_record_spent_the_token(
     program = connector._program
     connector._program = dying_supervisor(tmp_path, "supervisor.recorded")
     meta = await create(connector, shell(f"echo ran >>{count}"))
+    # The process that waits for its go outlives the supervisor by a moment.
+    started = json.loads((folder_of(connector) / "started").read_text())
+    await blocking(pidfd_wait, started["pid"])
     with pytest.raises(ResourceGoneError, match="outcome is lost"):
         await until_ended(connector, meta)
     connector._program = program
