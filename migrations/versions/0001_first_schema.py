@@ -71,9 +71,7 @@ def _prune_permit() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "closes", sa.Integer(), server_default=sa.text("2"), nullable=False
-        ),
+        sa.Column("closes", sa.Integer(), server_default=sa.text("2"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("prune_permit_pkey")),
         sa.CheckConstraint("id = 1", name=op.f("prune_permit_one_check")),
         sa.CheckConstraint("closes = 2", name=op.f("prune_permit_closes_check")),

@@ -77,7 +77,7 @@ def test_a_default_that_is_a_literal_is_read() -> None:
     ("kwargs", "field", "text"),
     [
         ({}, "table", "is missing: pass table=<str>"),
-        ({"table": "t", "tabel": 1}, "tabel", "it has table, limit, since"),
+        ({"table": "t", "tables": 1}, "tables", "it has table, limit, since"),
         ({"table": 5}, "table", "is int, must be str"),
         ({"table": "t", "limit": None}, "limit", "must be int"),
     ],
