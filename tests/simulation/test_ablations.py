@@ -103,7 +103,7 @@ ABLATIONS = {
 }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ABLATIONS)
 async def test_without_this_mechanism_a_seed_fails(
     name: str, empty: Path, monkeypatch: pytest.MonkeyPatch

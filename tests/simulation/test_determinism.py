@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.may_block
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_the_same_seed_gives_the_same_trace(empty: Path) -> None:
     """Every decision, ledger entry and call, with its time, is the same (P9)."""
     for seed in (2, 14):

@@ -27,7 +27,7 @@ async def _play(seed: int, empty: Path, **options: object) -> Counter[str]:
     return result.figures
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("batch", range(BATCHES))
 async def test_everything_ends_well_whatever_goes_wrong(
     batch: int, empty: Path
