@@ -293,6 +293,7 @@ class Calls:
         self._detached.setdefault(key, set()).add(late)
 
         def ended(late: asyncio.Task[None]) -> None:
+            task.cancel()  # of no effect on one that has answered
             self._detached[key].discard(late)
             if not self._detached[key]:
                 del self._detached[key]
