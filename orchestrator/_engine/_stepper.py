@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator._clock import duration_to_us
 from orchestrator._machine import decide
-from orchestrator._phase import TERMINAL, Cause, Phase
+from orchestrator._phase import TERMINAL, Cause, Cleanup, Phase
 from orchestrator._policies import Policies
 from orchestrator._records import (
     Call,
@@ -140,14 +140,7 @@ class Stepper:
         if not item.result:
             return None
         self._reach(f"{point}.after_commit")
-        if change.cause in _WORRYING:
-            logger.warning(
-                "execution %s (%s): %s: %s",
-                row.id,
-                row.name,
-                change.sets.get("hold") or change.cause,
-                change.message,
-            )
+        _tell(row, change)
         if change.phase in TERMINAL:
             self._ended(row.id)
             return row
@@ -209,6 +202,21 @@ class Stepper:
                 await self._commit(row, change, node, now)
             except Exception:
                 logger.exception("row %s stays claimed until this node ends", row.id)
+
+
+def _tell(row: Claimed, change: Change) -> None:
+    """Log what somebody should know, or has to act on."""
+    if change.cleanup is Cleanup.ABANDONED:
+        what = "job %s of execution %s is ABANDONED: %s"
+        logger.error(what, row.job_key, row.id, change.message)
+    elif change.cause in _WORRYING:
+        logger.warning(
+            "execution %s (%s): %s: %s",
+            row.id,
+            row.name,
+            change.sets.get("hold") or change.cause,
+            change.message,
+        )
 
 
 def _point(change: Change) -> str:
