@@ -80,6 +80,11 @@ class LockFile:
                 Path(self.path).unlink()
         os.close(self.descriptor)
 
+    @staticmethod
+    def forget(path: str) -> None:
+        """Remove the file of a node whose end is committed."""
+        Path(path).unlink(missing_ok=True)
+
 
 def host_name() -> str:
     """Return what tells this host from others."""
@@ -133,7 +138,9 @@ def _proved_dead(host: str, lock_path: str | None) -> bool:
     lock = LockFile.take(lock_path)
     if lock is None:
         return False
-    lock.release()
+    # The file stays until the proof is committed: a proof that a crash took back
+    # must be found again.
+    lock.release(remove=False)
     return True
 
 

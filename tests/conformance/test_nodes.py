@@ -16,6 +16,8 @@ from orchestrator._machine import decide
 from orchestrator._phase import Cleanup, Phase, RemotePhase
 from orchestrator._records import Got
 from orchestrator._storage import LockFile
+from orchestrator._storage._nodes import break_dead
+from orchestrator._storage._writer import Run
 from tests.support.factories import (
     HOUR,
     MINUTE,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from orchestrator._records import Change, Claimed
     from orchestrator._storage import Store
+    from orchestrator._storage._tx import Tx
     from tests.support.clock import ManualClock
 
 LEASE = MINUTE
@@ -293,3 +296,26 @@ async def test_the_lock_file_is_never_a_file_of_the_database(
     assert path is not None
     assert path not in {f"{store.path}{suffix}" for suffix in ("", "-wal", "-shm")}
     assert path.startswith(str(Path(store.path).parent))
+
+
+async def test_a_proof_of_death_that_was_not_committed_is_found_again(
+    open_store: Callable[[], Store],
+) -> None:
+    """Else a crash in the take-over would leave the rows to a lease of a minute."""
+    store = open_store()
+    await store.open()
+    await _register(store, NODE, NOW + HOUR)
+    await _register(store, OTHER, NOW + HOUR)
+    lock = _lock(store, OTHER)
+    _lock(store, NODE).release(remove=False)
+    tried = await store.writer.write(Run(_broken_and_rolled_back))
+    assert tried == [NODE]
+    assert await store.heartbeat(OTHER, NOW + HOUR) == (True, [NODE])
+    lock.release()
+
+
+async def _broken_and_rolled_back(tx: Tx) -> list[str]:
+    await tx.run("SAVEPOINT takeover")
+    broken = await break_dead(tx, OTHER, NOW)
+    await tx.run("ROLLBACK TO takeover")
+    return broken
