@@ -62,9 +62,6 @@ class Lease:
                 " its executions are taken over",
                 node,
             )
-            path = self._store.lock_path(node)
-            if path is not None:
-                LockFile.forget(path)
         if stood:
             self._renewed = began
             return

@@ -23,6 +23,7 @@ from orchestrator._storage._dialects import (
     translate,
     writer_engine,
 )
+from orchestrator._storage._nodes import LockFile
 from orchestrator._storage._submit import NewExecution, Submit, Submitted
 from orchestrator._storage._writer import NOT_OPEN, Run, UserRun, Writer
 from orchestrator.errors import ConfigurationError, StoreError
@@ -315,8 +316,12 @@ class Store:
             stood = await _nodes.renew(tx, node, until)
             return stood, await _nodes.break_dead(tx, node, now)
 
-        result: tuple[bool, list[str]] = await self.writer.write(Run(write))
-        return result
+        stood, broken = await self.writer.write(Run(write))
+        for dead in broken:
+            path = self.lock_path(dead)
+            if path is not None:
+                await asyncio.to_thread(LockFile.forget, path)
+        return stood, broken
 
     async def claimed_by(self, node: str) -> set[tuple[str, int]]:
         """Return id and epoch of every row that *node* holds."""
