@@ -306,7 +306,6 @@ class Orchestrator(Reading):
         for new, result in zip(news, results, strict=True):
             if result.conflict:
                 raise IdempotencyConflictError(str(new.key), result.execution_id)
-        self._engine.scheduler.wake()
         return [
             Handle(
                 self, result.execution_id, interface=interface, existing=result.existing

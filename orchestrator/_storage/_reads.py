@@ -14,7 +14,6 @@ from orchestrator._storage._schema import (
     execution,
     external_job,
     history,
-    idempotency_key,
     node,
     template,
     timer,
@@ -88,18 +87,6 @@ async def get(connection: AsyncConnection, execution_id: str) -> Execution | Non
     query = select(*_EXECUTION).select_from(_JOINED)
     result = await connection.execute(query.where(execution.c.id == execution_id))
     row = result.first()
-    return None if row is None else _execution(row)
-
-
-async def by_key(connection: AsyncConnection, key: str) -> Execution | None:
-    """Return the holder of an idempotency key, None without one."""
-    query = (
-        select(*_EXECUTION)
-        .select_from(_JOINED)
-        .join(idempotency_key, idempotency_key.c.execution_id == execution.c.id)
-        .where(idempotency_key.c.key == key)
-    )
-    row = (await connection.execute(query)).first()
     return None if row is None else _execution(row)
 
 
