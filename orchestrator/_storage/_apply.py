@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._phase import TERMINAL, Cleanup, Phase
 from orchestrator._records import Timer
 from orchestrator._storage._tx import insert, values
-from orchestrator._storage._writer import Item
+from orchestrator._storage._items import Item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

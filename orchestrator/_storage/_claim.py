@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._phase import Phase
 from orchestrator._records import Claimed, Timer
-from orchestrator._storage._writer import Item
+from orchestrator._storage._items import Item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,8 @@ from orchestrator._storage._dialects import (
 )
 from orchestrator._storage._nodes import LockFile
 from orchestrator._storage._submit import NewExecution, Submit, Submitted
-from orchestrator._storage._writer import NOT_OPEN, Run, UserRun, Writer
+from orchestrator._storage._items import Run, UserRun
+from orchestrator._storage._writer import NOT_OPEN, Writer
 from orchestrator.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:

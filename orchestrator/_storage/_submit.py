@@ -12,7 +12,7 @@ from orchestrator._storage._apply import (
     job_row,
 )
 from orchestrator._storage._tx import insert
-from orchestrator._storage._writer import Item
+from orchestrator._storage._items import Item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

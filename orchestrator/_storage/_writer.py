@@ -19,11 +19,13 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from orchestrator._storage._dialects import translate
+from orchestrator._storage._items import Batch
 from orchestrator._storage._tx import Tx
 from orchestrator.errors import (
     ConfigurationError,
@@ -32,90 +34,18 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     import aiosqlite
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from orchestrator._clock import Clock
     from orchestrator._faults import Faults
+    from orchestrator._storage._items import Item
 
 logger = logging.getLogger(__name__)
 
 NOT_OPEN = "not open: use `async with Orchestrator(...)`, or await open() first"
 _BATCH_MAX = 4000
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
-
-
-class _Flush(asyncio.Future[None]):
-    """Resolved after a batch; a caller's cancellation waits for it (see above)."""
-
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002
-        """Refuse: the transaction is the batch's, not this caller's."""
-        return False
-
-
-class Item:
-    """One thing to write; kinds subclass it and say how.
-
-    Attributes:
-        result: Set by the kind; valid only once the commit is confirmed.
-        error: Why this item alone was not written, None if it was.
-        order: Kinds of a batch are written in this order.
-        patient: Whether the item waits while the database is away.
-    """
-
-    __slots__ = ("error", "result")
-    order = 0
-    patient = True
-
-    def __init__(self) -> None:
-        """Start unresolved."""
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    @classmethod
-    async def write(cls, tx: Tx, items: Sequence[Any]) -> None:
-        """Write all *items* of this kind and set their results."""
-        raise NotImplementedError
-
-    async def landed(self, tx: Tx) -> bool:
-        """Whether an earlier transaction, whose answer was lost, wrote this item."""
-        raise NotImplementedError
-
-
-class Run(Item):
-    """A rare verb: an async function of the transaction."""
-
-    __slots__ = ("function", "verify")
-    order = 10
-
-    def __init__(
-        self,
-        function: Callable[[Tx], Awaitable[Any]],
-        verify: Callable[[Tx], Awaitable[bool]] | None = None,
-    ) -> None:
-        """Write with *function*; *verify* None says that it may run twice."""
-        super().__init__()
-        self.function = function
-        self.verify = verify
-
-    @classmethod
-    async def write(cls, tx: Tx, items: Sequence[Run]) -> None:
-        """Run the functions one after the other."""
-        for item in items:
-            item.result = await item.function(tx)
-
-    async def landed(self, tx: Tx) -> bool:
-        """Ask the item's own question; without one, run it again."""
-        return False if self.verify is None else await self.verify(tx)
-
-
-class UserRun(Run):
-    """A user's rare verb: fails at once while the database is away."""
-
-    __slots__ = ()
-    patient = False
 
 
 class _CommitUnknownError(Exception):
@@ -133,11 +63,8 @@ class Writer:
         self._clock = clock
         self._faults = faults
         self._path = path
-        self._pending: list[Item] = []
-        self._flushes: dict[bool, _Flush] = {}
-        """What callers await, by their items' patience: for the next batch."""
-        self._at_work: dict[bool, _Flush] = {}
-        """The same for the batch at work."""
+        self._queue: deque[Batch] = deque()
+        self._at_work = Batch()
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -176,14 +103,11 @@ class Writer:
         if self._closing or self._task.done():
             msg = f"{self._path}: the store is closed"
             raise StoreUnavailableError(msg)
-        self._pending.append(item)
-        flush = self._flushes.get(item.patient)
-        if flush is None:
-            flush = self._flushes[item.patient] = _Flush(
-                loop=asyncio.get_running_loop()
-            )
+        queue = self._queue
+        if not queue or len(queue[-1].items) >= _BATCH_MAX:
+            queue.append(Batch())
             self._wake.set()
-        return flush
+        return queue[-1].add(item)
 
     async def write(self, item: Item) -> Any:
         """Queue *item*, await its commit, return its result or raise its error."""
@@ -216,35 +140,36 @@ class Writer:
         while True:
             await self._wake.wait()
             await self._gather()
-            self._wake.clear()
-            batch, self._pending = self._pending, []
-            self._at_work, self._flushes = self._flushes, {}
-            if batch:
-                try:
-                    async with self.lock:
-                        await self._commit(batch)
-                except BaseException as error:
-                    for item in (*batch, *self._pending):
-                        item.error = item.error or error
-                    self._pending = []
-                    _resolve(self._flushes)
-                    self._flushes = {}
-                    # Its transaction may be open: whoever starts again needs another.
-                    await self._disconnect()
-                    raise
-                finally:
-                    _resolve(self._at_work)
-            if self._closing and not self._pending:
-                return
+            if self._queue:
+                await self._work(self._queue.popleft())
+            if not self._queue:
+                self._wake.clear()
+                if self._closing:
+                    return
+
+    async def _work(self, batch: Batch) -> None:
+        self._at_work = batch
+        try:
+            async with self.lock:
+                await self._commit(batch.items)
+        except BaseException as error:
+            for lost in (batch, *self._queue):
+                lost.fail(error)
+            self._queue.clear()
+            # Its transaction may be open: whoever starts again needs another.
+            await self._disconnect()
+            raise
+        batch.resolve()
 
     async def _gather(self) -> None:
         """Let what is ready arrive: turns of the loop, while each brings items.
 
         Costs an idle engine one turn, and lets a busy one commit in large batches.
+        A batch that is full does not wait: while it is written, others fill.
         """
         before = -1
-        while before < len(self._pending) < _BATCH_MAX:
-            before = len(self._pending)
+        while self._queue and before < len(self._queue[0].items) < _BATCH_MAX:
+            before = len(self._queue[0].items)
             await self._clock.sleep(0)
 
     async def _commit(self, batch: list[Item]) -> None:
@@ -294,14 +219,9 @@ class Writer:
                 stay.append(item)
             else:
                 item.error = error
-        for item in self._pending:
-            if not item.patient:
-                item.error = error
-        self._pending = [item for item in self._pending if item.patient]
-        for flushes in (self._at_work, self._flushes):
-            impatient = flushes.pop(False, None)
-            if impatient is not None:
-                _resolve({False: impatient})
+        self._at_work.resolve_impatient()  # some of its items may be written
+        for later in self._queue:
+            later.fail_impatient(error)
         return stay
 
     async def _transaction(self, batch: list[Item]) -> None:
@@ -402,12 +322,6 @@ class Writer:
             await connection.close()
         except (DBAPIError, InvalidRequestError) as error:
             logger.debug("closing a broken connection: %s", error)
-
-
-def _resolve(flushes: dict[bool, _Flush]) -> None:
-    for flush in flushes.values():
-        if not flush.done():
-            flush.set_result(None)
 
 
 async def _driver(connection: AsyncConnection) -> aiosqlite.Connection:

@@ -17,7 +17,7 @@ from orchestrator._phase import Cleanup, Phase, RemotePhase
 from orchestrator._records import Got
 from orchestrator._storage import LockFile
 from orchestrator._storage._nodes import break_dead
-from orchestrator._storage._writer import Run
+from orchestrator._storage._items import Run
 from tests.support.factories import (
     HOUR,
     MINUTE,

@@ -10,7 +10,7 @@ import pytest
 from orchestrator._faults import FAULT_POINTS
 from orchestrator._phase import Phase
 from orchestrator._records import Change
-from orchestrator._storage._writer import Run
+from orchestrator._storage._items import Run
 from orchestrator.errors import StoreUnavailableError
 from tests.support.factories import NOW, TASK_TYPE, make_job, make_new
 from tests.support.stores import (

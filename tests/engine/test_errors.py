@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator import Config, Orchestrator, Policy, Registry
-from orchestrator._storage._writer import Run
+from orchestrator._storage._items import Run
 from orchestrator.errors import (
     AuthError,
     PermanentError,

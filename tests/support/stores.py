@@ -13,7 +13,7 @@ from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._phase import Cause, Phase
 from orchestrator._storage import Store
 from orchestrator._storage._schema import metadata
-from orchestrator._storage._writer import Run
+from orchestrator._storage._items import Run
 from tests.support.factories import (
     NOW,
     TASK_TYPE,
