@@ -31,7 +31,7 @@ from orchestrator._records import (
     Got,
     NewJob,
 )
-from orchestrator._registry import accepted
+from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
 from orchestrator._secrets import resolve
 from orchestrator._tasks import attempt_metadata, links_to_json
 from orchestrator.errors import (
@@ -74,6 +74,8 @@ _STEERING: tuple[tuple[type[Exception], Failure], ...] = (
 )
 
 
+_BEFORE = {call: f"{call}.before_call" for call in Call}
+_AFTER = {call: f"{call}.after_call" for call in Call}
 _PHASES = {number: RemotePhase(name) for number, name in PHASE_NAMES.items()}
 
 
@@ -98,20 +100,35 @@ class Calls:
         self._late = late
         self._detached: dict[tuple[str, int], set[asyncio.Task[None]]] = {}
 
-    async def make(self, call: Call, row: Claimed, context: Context) -> Observation:
-        """Make *call* for *row* and return its outcome; raises only for our bugs."""
-        match call:
-            case Call.GET:
-                return await self.get(row, context)
-            case Call.CREATE:
-                return await self._create(row, context)
-            case Call.DELETE:
-                return await self.delete(row, context)
-            case Call.FIND:
-                return await self._find(row, context)
-            case Call.LOOKUP:
-                msg = "the ledger is read by the step"
-                raise AssertionError(msg)
+    async def make(self, call: Call, row: Any, context: Context) -> Observation:
+        """Make *call* and return its outcome; raises only for our bugs.
+
+        *row* is a `Claimed`; for ``get`` and ``delete`` anything with ``id`` and
+        ``meta`` will do.
+        """
+        method, limit_s = _method(call, context)
+        try:
+            kwargs = self._arguments(call, row, context)
+        except Exception as error:  # noqa: BLE001 - inputs, secrets, a user's decode
+            return self._unprepared(call, error, context)
+        self._reach(_BEFORE[call])
+        answer = await self._guard.call(
+            method, accepted(method, kwargs), limit_s, cancel=call is not Call.CREATE
+        )
+        if isinstance(answer, TimedOut):
+            if call is Call.CREATE:
+                self._detach(answer.task, row, context)
+            self._reach(_AFTER[call])
+            what = f"{call} did not answer within {limit_s:g} s"
+            return CallFailed(call, Failure.TIMEOUT, what)
+        self._reach(_AFTER[call])
+        if isinstance(answer, Raised):
+            return self._failed(call, answer.error, context)
+        try:
+            return self._said(call, answer, row, context)
+        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
+            what = f"{call} answered nonsense: {type(error).__name__}: {error}"
+            return CallFailed(call, Failure.ERROR, self.say(what))
 
     def in_flight(self, row: Claimed) -> bool:
         """Whether a detached create of this attempt may still answer."""
@@ -126,64 +143,46 @@ class Calls:
             await asyncio.wait(tasks, timeout=1)
         await self._guard.stop()
 
-    # get and delete
+    # What a call takes
 
-    async def get(self, row: Any, context: Context) -> Got | CallFailed:
-        """Poll the job of a claimed row, or of a ledger entry."""
-        timeout = context.policies.policy.get_timeout.total_seconds()
-        method = context.connector.get
-        answer = await self._ask(Call.GET, method, row, context, timeout)
-        if isinstance(answer, CallFailed):
-            return answer
-        try:
-            return self._got(answer, context, row)
-        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
-            what = f"get answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.GET, Failure.ERROR, self.say(what))
+    def _arguments(self, call: Call, row: Any, context: Context) -> dict[str, Any]:
+        """Return all that the method may take.
 
-    async def delete(self, row: Any, context: Context) -> Deleted | CallFailed:
-        """Ask the service to end the job of a claimed row, or of a ledger entry."""
-        timeout = context.policies.policy.delete_timeout.total_seconds()
-        method = context.connector.delete
-        answer = await self._ask(Call.DELETE, method, row, context, timeout)
-        return answer if isinstance(answer, CallFailed) else Deleted()
-
-    async def _ask(
-        self,
-        call: Call,
-        method: Callable[..., Awaitable[Any]],
-        row: Any,
-        context: Context,
-        limit_s: float,
-    ) -> Any:
-        """Return what *method* says of the row's job, or why it does not."""
-        try:
-            kwargs = self._kwargs(context, meta=row.meta)
-        except Exception as error:  # noqa: BLE001 - a user's own decode
-            return self._failed(call, error, context)
-        self._reach(f"{call}.before_call")
-        answer = await self._guard.call(method, accepted(method, kwargs), limit_s)
-        self._reach(f"{call}.after_call")
-        return self._answered(call, answer, context, limit_s)
-
-    def _answered(
-        self, call: Call, answer: Any, context: Context, timeout: float
-    ) -> Any:
-        if isinstance(answer, TimedOut):
-            what = f"{call} did not answer within {timeout:g} s"
-            return CallFailed(call, Failure.TIMEOUT, what)
-        if isinstance(answer, Raised):
-            return self._failed(call, answer.error, context)
-        return answer
-
-    def _kwargs(self, context: Context, *, meta: bytes | None) -> dict[str, Any]:
-        kwargs: dict[str, Any] = self._secrets(context)
-        if meta is not None:
+        Raises:
+            Exception: Whatever the inputs, the secrets or a user's decode raise.
+        """
+        if call is Call.GET or call is Call.DELETE:
+            kwargs = self._secrets(context)
             try:
-                kwargs["resource_meta"] = context.connector.metadata_type.decode(meta)
+                kwargs["resource_meta"] = context.connector.metadata_type.decode(
+                    row.meta
+                )
             except Exception as error:
                 raise MetaUnreadableError(str(error)) from error
+            return kwargs
+        kwargs = self._create_arguments(row, context)
+        if call is Call.FIND:
+            kwargs["token"] = kwargs[IDEMPOTENCY_TOKEN]
         return kwargs
+
+    def _create_arguments(self, row: Claimed, context: Context) -> dict[str, Any]:
+        if row.inputs is None:
+            msg = "they are missing"
+            raise LookupError(msg)
+        token = create_token(row.id, row.attempt)
+        return self._secrets(context) | {
+            "task_template": context.template,
+            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
+            "inputs": decode_values(context.interface.get_input_types(), row.inputs),
+            "task_execution_metadata": attempt_metadata(
+                context.metadata,
+                execution_id=row.id,
+                attempt=row.attempt,
+                token=token,
+                labels=json.loads(row.labels) if row.labels else None,
+            ),
+            IDEMPOTENCY_TOKEN: token,
+        }
 
     def _secrets(self, context: Context) -> dict[str, Any]:
         if not context.references:
@@ -191,6 +190,31 @@ class Calls:
         values = resolve(context.references)
         self._redactor.register(values)
         return dict(values)
+
+    def _unprepared(self, call: Call, error: Exception, context: Context) -> CallFailed:
+        """Return why a call was not made at all."""
+        if call is not Call.CREATE or isinstance(error, SecretNotFoundError):
+            return self._failed(call, error, context)
+        what = f"the inputs cannot be read: {type(error).__name__}: {error}"
+        return CallFailed(call, Failure.META, self.say(what))
+
+    # What a call said
+
+    def _said(self, call: Call, answer: Any, row: Any, context: Context) -> Observation:
+        match call:
+            case Call.GET:
+                return self._got(answer, context, row)
+            case Call.CREATE:
+                return Created(new_job(answer, row.id, row.attempt, context))
+            case Call.DELETE:
+                return Deleted()
+            case Call.FIND:
+                if answer is None:
+                    return Found(None)
+                return Found(new_job(answer, row.id, row.attempt, context))
+            case Call.LOOKUP:
+                msg = "the ledger is read by the step"
+                raise AssertionError(msg)
 
     def _got(self, resource: Resource, context: Context, row: Any) -> Got:
         if not isinstance(resource.phase, int):
@@ -229,58 +253,7 @@ class Calls:
             outputs_problem=problem,
         )
 
-    # create and find
-
-    async def _create(self, row: Claimed, context: Context) -> Created | CallFailed:
-        try:
-            kwargs = self._create_kwargs(row, context)
-        except SecretNotFoundError as error:
-            return CallFailed(Call.CREATE, Failure.SECRET, self.say(str(error)))
-        except Exception as error:  # noqa: BLE001 - nothing was called, surely
-            what = f"the inputs cannot be read: {type(error).__name__}: {error}"
-            return CallFailed(Call.CREATE, Failure.META, self.say(what))
-        create = context.connector.create
-        timeout = context.policies.policy.create_timeout.total_seconds()
-        self._reach("create.before_call")
-        answer = await self._guard.call(
-            create, accepted(create, kwargs), timeout, cancel=False
-        )
-        if isinstance(answer, TimedOut):
-            self._detach(answer.task, row, context)
-        self._reach("create.after_call")
-        answer = self._answered(Call.CREATE, answer, context, timeout)
-        if isinstance(answer, CallFailed):
-            return answer
-        return self._created(answer, row, context)
-
-    def _create_kwargs(self, row: Claimed, context: Context) -> dict[str, Any]:
-        """Return all that ``create`` and ``find`` may take."""
-        if row.inputs is None:
-            msg = "they are missing"
-            raise LookupError(msg)
-        token = create_token(row.id, row.attempt)
-        return self._secrets(context) | {
-            "task_template": context.template,
-            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
-            "inputs": decode_values(context.interface.get_input_types(), row.inputs),
-            "task_execution_metadata": attempt_metadata(
-                context.metadata,
-                execution_id=row.id,
-                attempt=row.attempt,
-                token=token,
-                labels=json.loads(row.labels) if row.labels else None,
-            ),
-            "idempotency_token": token,
-        }
-
-    def _created(
-        self, answer: Any, row: Claimed, context: Context
-    ) -> Created | CallFailed:
-        try:
-            return Created(new_job(answer, row.id, row.attempt, context))
-        except Exception as error:  # noqa: BLE001 - a job exists, its handle does not
-            what = f"create answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.CREATE, Failure.ERROR, self.say(what))
+    # Late answers
 
     def _detach(
         self, task: asyncio.Future[Any], row: Claimed, context: Context
@@ -316,31 +289,12 @@ class Calls:
             return
         if isinstance(answer, Raised):
             return
-        created = self._created(answer, row, context)
-        if isinstance(created, Created):
-            await self._late(row, created.job)
-
-    async def _find(self, row: Claimed, context: Context) -> Found | CallFailed:
-        timeout = context.policies.policy.find_timeout.total_seconds()
-        token = create_token(row.id, row.attempt)
-        find = context.connector.find
         try:
-            kwargs = self._create_kwargs(row, context) | {"token": token}
-        except Exception as error:  # noqa: BLE001 - inputs or secrets
-            return self._failed(Call.FIND, error, context)
-        self._reach("find.before_call")
-        meta = await self._guard.call(find, accepted(find, kwargs), timeout)
-        self._reach("find.after_call")
-        meta = self._answered(Call.FIND, meta, context, timeout)
-        if isinstance(meta, CallFailed):
-            return meta
-        try:
-            return Found(
-                None if meta is None else new_job(meta, row.id, row.attempt, context)
-            )
-        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
-            what = f"find answered nonsense: {type(error).__name__}: {error}"
-            return CallFailed(Call.FIND, Failure.ERROR, self.say(what))
+            job = new_job(answer, row.id, row.attempt, context)
+        except Exception:
+            logger.exception("create of %s answered late, and nonsense", row.id)
+            return
+        await self._late(row, job)
 
     # Errors
 
@@ -357,6 +311,25 @@ class Calls:
         redact = self._redactor.redact
         # Cleaning joins and composes characters: what was hidden before shows then.
         return redact(clean(redact(text)))
+
+
+def _method(
+    call: Call, context: Context
+) -> tuple[Callable[..., Awaitable[Any]], float]:
+    """Return the connector's method, and its time limit in seconds."""
+    connector, policy = context.connector, context.policies.policy
+    match call:
+        case Call.GET:
+            return connector.get, policy.get_timeout.total_seconds()
+        case Call.CREATE:
+            return connector.create, policy.create_timeout.total_seconds()
+        case Call.DELETE:
+            return connector.delete, policy.delete_timeout.total_seconds()
+        case Call.FIND:
+            return connector.find, policy.find_timeout.total_seconds()
+        case Call.LOOKUP:
+            msg = "the ledger is read by the step"
+            raise AssertionError(msg)
 
 
 def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> NewJob:

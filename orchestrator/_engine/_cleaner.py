@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator._backoff import delay_us
 from orchestrator._clock import duration_to_us
 from orchestrator._phase import REMOTE_TERMINAL, Cleanup
-from orchestrator._records import CallFailed, Failure
+from orchestrator._records import Call, CallFailed, Failure, Got
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -90,21 +90,22 @@ class Cleaner:
     async def _delete(self, job: OwedJob, context: Context) -> str | None:
         """Return what stands in the way, None if the job is surely gone."""
         row = SimpleNamespace(id=job.execution_id, meta=job.meta)
-        deleted = await self._calls.delete(row, context)
+        deleted = await self._calls.make(Call.DELETE, row, context)
         failed = isinstance(deleted, CallFailed)
         if _is_gone(deleted) or (not failed and context.policies.delete_is_final):
             return None
-        answer = await self._calls.get(row, context)
+        answer = await self._calls.make(Call.GET, row, context)
         if isinstance(answer, CallFailed):
             # Services list new jobs late, and a debt is no younger than its job.
             grace = duration_to_us(context.policies.policy.gone_grace)
             listed = self._clock.now_us() >= job.since + grace
             return None if _is_gone(answer) and listed else answer.message
-        if answer.phase in REMOTE_TERMINAL:
+        phase = answer.phase if isinstance(answer, Got) else None
+        if phase in REMOTE_TERMINAL:
             return None
         if isinstance(deleted, CallFailed):
             return deleted.message
-        return f"the job is still {answer.phase}"
+        return f"the job is still {phase}"
 
     def _too_late(self, job: OwedJob, context: Context, now: int) -> bool:
         deadline = duration_to_us(context.policies.policy.cleanup_deadline)

@@ -45,6 +45,47 @@ class TimedOut:
         self.task = task
 
 
+class Answer(asyncio.Future[Any]):
+    """What a step awaits of its call: the value, or `Raised`, or `TimedOut`.
+
+    Given once, by the call or by the watchdog. A step that is cancelled leaves its
+    call behind, cancelled too.
+    """
+
+    def __init__(self, guard: Guard, calls: dict[Answer, float]) -> None:
+        """Be one of *calls* until the outcome is given."""
+        super().__init__()
+        self._guard = guard
+        self._calls = calls
+        self.task: asyncio.Task[Any]
+        self.cancels = True
+
+    def give(self, outcome: Any) -> None:
+        """Resolve, unless the other was first or the step has gone."""
+        if not self.done():
+            del self._calls[self]
+            self.set_result(outcome)
+
+    def break_off(self, error: BaseException) -> None:
+        """Let the step end as this process does."""
+        if not self.done():
+            del self._calls[self]
+            self.set_exception(error)
+
+    def expire(self) -> None:
+        """Tell that the time is over."""
+        if self.cancels:
+            self._guard.leave(self.task)
+        self.give(TimedOut(self.task))
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Leave the call behind: the step does not want its answer any more."""
+        if not self.done():
+            del self._calls[self]
+            self._guard.leave(self.task)
+        return super().cancel(msg)
+
+
 class Guard:
     """Makes calls, and keeps those that would not end."""
 
@@ -53,20 +94,20 @@ class Guard:
         self._clock = clock
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._watchdog: asyncio.Task[None] | None = None
-        self._limits: dict[float, dict[_Answer, float]] = {}
+        self._limits: dict[float, dict[Answer, float]] = {}
         """By time limit, calls and their deadlines: each dict's first is its next."""
         self._looks_at = math.inf
         self._sooner = asyncio.Event()
 
-    async def call(
+    def call(
         self,
         method: Callable[..., Awaitable[Any]],
         kwargs: dict[str, Any],
         timeout_s: float,
         *,
         cancel: bool = True,
-    ) -> Any:
-        """Return the answer, or `Raised`, or `TimedOut`.
+    ) -> Answer:
+        """Start a call; await its `Answer`.
 
         Args:
             method: The connector's.
@@ -74,24 +115,16 @@ class Guard:
             timeout_s: Seconds until it counts as timed out.
             cancel: Whether a call that timed out is cancelled; else it goes on.
         """
-        answer: _Answer = _Answer()
-        task = asyncio.create_task(_guarded(method, kwargs, answer))
-        calls = self._limits.setdefault(timeout_s, {})
+        calls = self._limits.get(timeout_s)
+        if calls is None:
+            calls = self._limits[timeout_s] = {}
+        answer = Answer(self, calls)
+        answer.cancels = cancel
+        answer.task = asyncio.create_task(_guarded(method, kwargs, answer))
         deadline = calls[answer] = self._clock.monotonic() + timeout_s
         if deadline < self._looks_at:
             self._look_at(deadline)
-        try:
-            outcome = await answer
-        except BaseException:  # this step is cancelled, or its process "crashes"
-            self._leave(task)
-            raise
-        finally:
-            del calls[answer]
-        if outcome is _LATE:
-            if cancel:
-                self._leave(task)
-            return TimedOut(task)
-        return outcome
+        return answer
 
     def _look_at(self, deadline: float) -> None:
         self._looks_at = deadline
@@ -117,15 +150,20 @@ class Guard:
         self._watchdog = None
 
     @staticmethod
-    def _expire(calls: dict[_Answer, float], now: float) -> float:
+    def _expire(calls: dict[Answer, float], now: float) -> float:
         """Return the next deadline of calls with one limit, once the past is told."""
+        over = []
+        next_deadline = math.inf
         for answer, deadline in calls.items():
             if deadline > now:
-                return deadline
-            answer.give(_LATE)
-        return math.inf
+                next_deadline = deadline
+                break
+            over.append(answer)
+        for answer in over:
+            answer.expire()
+        return next_deadline
 
-    def _leave(self, task: asyncio.Task[Any]) -> None:
+    def leave(self, task: asyncio.Task[Any]) -> None:
         """Cancel *task* without waiting: it may not listen."""
         if task.done():
             return
@@ -145,28 +183,8 @@ class Guard:
             logger.error("a call of a connector does not end: %r", task)
 
 
-_LATE = object()
-
-
-class _Answer(asyncio.Future[Any]):
-    """What a step awaits: given once, by the call or by the watchdog."""
-
-    def give(self, outcome: Any) -> None:
-        """Resolve, unless the other was first or the step has gone."""
-        if not self.done():
-            self.set_result(outcome)
-
-
-def is_ours(error: BaseException) -> bool:
-    """Whether *error* is about the current task's process and not about a call."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return isinstance(error, (KeyboardInterrupt, Crash))
-
-
 async def _guarded(
-    method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any], answer: _Answer
+    method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any], answer: Answer
 ) -> Any:
     """Call *method*, give its answer or error; return it for who comes late.
 
@@ -176,8 +194,7 @@ async def _guarded(
     try:
         outcome = await method(**kwargs)
     except (KeyboardInterrupt, Crash) as error:
-        if not answer.done():
-            answer.set_exception(error)
+        answer.break_off(error)
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a call raises
         outcome = Raised(error)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator._engine._contexts import Context
     from orchestrator._engine._parts import Parts
     from orchestrator._records import Observation
+    from orchestrator._storage import Apply
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ _NO_POLICIES = Policies()
 _SOON_US = 1_000_000
 _WORRYING = (Cause.HOLD_SET, Cause.ERRORS_BEGAN, Cause.CREATE_UNAUTHORIZED)
 _MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
-_CLAIMED_FIELDS = frozenset(Claimed._fields)
+_AT = {field: at for at, field in enumerate(Claimed._fields)}
+_INPUTS, _LABELS, _TIMER = _AT["inputs"], _AT["labels"], _AT["timer"]
+_VERSION, _PHASE, _ATTEMPT = _AT["version"], _AT["phase"], _AT["attempt"]
 _POINTS = {
     Phase.CREATING: "intent",
     Phase.RUNNING: "created",
@@ -60,52 +63,48 @@ class Stepper:
         self._ended = parts.ended
 
     async def step(self, row: Claimed, node: str) -> None:
-        """Advance *row*, claimed by *node*; what breaks holds this row and no other."""
+        """Advance *row*, claimed by *node*; what breaks holds this row and no other.
+
+        (One coroutine over the whole way, since thousands of steps are at work.)
+        """
+        observation: Observation = Due()
         try:
-            await self._advance(row, node, Due())
+            context = self._contexts.cached(
+                row.task_type, row.task_version, row.template_hash
+            ) or await self._contexts.get(
+                row.task_type, row.task_version, row.template_hash
+            )
+            policies = _NO_POLICIES if context is None else context.policies
+            if context is None:
+                observation = Unloaded()
+            while True:
+                now = self._clock.now_us()
+                change = decide(row, observation, now, policies, self._rng)
+                if change.writes:
+                    self._reach(f"{_point(change)}.before_commit")
+                    item, flushed = self._store.apply(row, change, node=node, now=now)
+                    await flushed
+                    again = self._committed(item)
+                    if again is None:
+                        again = await self._refused(item, observation)
+                        if again is None:
+                            return
+                        row = again
+                        continue
+                    row = again
+                if change.then is None or context is None:
+                    return
+                if change.then is Call.GET:
+                    observation = await self._calls.make(Call.GET, row, context)
+                else:
+                    observation = await self._observe(change.then, row, context)
         except StoreUnavailableError as error:
             # A read failed: the claim must not outlive its step.
             logger.warning("step of %s is put off: %s", row.id, error)
             await self._put_off(row, node)
         except Exception as error:
             logger.exception("step of %s broke: the row is held", row.id)
-            await self._poison(row, node, error)
-
-    async def _advance(self, row: Claimed, node: str, observation: Observation) -> None:
-        context = self._contexts.cached(
-            row.task_type, row.task_version, row.template_hash
-        ) or await self._contexts.get(
-            row.task_type, row.task_version, row.template_hash
-        )
-        policies = _NO_POLICIES if context is None else context.policies
-        if context is None:
-            observation = Unloaded()
-        while True:
-            now = self._clock.now_us()
-            change = decide(row, observation, now, policies, self._rng)
-            if change.writes:
-                try:
-                    after = await self._commit(row, change, node, now)
-                except StoreUnavailableError:
-                    raise
-                except Exception:
-                    # What was learnt goes to the ledger, also if it breaks the row.
-                    await self._record(row, observation)
-                    raise
-                if after is None:
-                    again = await self._store.read_again(row, node)
-                    if again is None:
-                        await self._refused(row, observation)
-                        return
-                    if again.version == row.version:
-                        msg = f"{change.cause} was refused under a claim that stands"
-                        raise AssertionError(msg)
-                    row = again
-                    continue
-                row = after
-            if change.then is None or context is None:
-                return
-            observation = await self._observe(change.then, row, context)
+            await self._broke(row, node, observation, error)
 
     async def _observe(self, call: Call, row: Claimed, context: Context) -> Observation:
         if call in (Call.CREATE, Call.DELETE) and not self._lease.trusted():
@@ -127,19 +126,17 @@ class Stepper:
             job = NewJob(entry.meta, entry.meta_version, entry.job_key)
         return Recorded(job, in_flight=in_flight)
 
-    async def _commit(
-        self, row: Claimed, change: Change, node: str, now: int
-    ) -> Claimed | None:
-        """Write *change*; return the row after it, None if a guard refused it."""
-        point = _point(change)
-        self._reach(f"{point}.before_commit")
-        item, flushed = self._store.apply(row, change, node=node, now=now)
-        await flushed
+    def _committed(self, item: Apply) -> Claimed | None:
+        """Return the row after *item*, None if a guard refused it.
+
+        Tells who should know of it; raises what kept it from being written.
+        """
         if item.error is not None:
             raise item.error
         if not item.result:
             return None
-        self._reach(f"{point}.after_commit")
+        row, change = item.row, item.change
+        self._reach(f"{_point(change)}.after_commit")
         _tell(row, change)
         if change.phase in TERMINAL:
             self._ended(row.id)
@@ -147,13 +144,23 @@ class Stepper:
         moved = after(row, change)
         if change.then is None and change.due_at is not None:
             self._store.known.leave(moved)
-            self._released(now if item.woken else change.due_at)
+            self._released(item.now if item.woken else change.due_at)
         return moved
 
-    async def _refused(self, row: Claimed, observation: Observation) -> None:
-        """Give up a row that another node holds; what was learnt is recorded."""
-        logger.info("lease of %s was lost: another node decides", row.id)
-        await self._record(row, observation)
+    async def _refused(self, item: Apply, observation: Observation) -> Claimed | None:
+        """Return the row as it is now, None if another node holds it.
+
+        Then it is given up, and what was learnt is recorded.
+        """
+        row = item.row
+        again = await self._store.read_again(row, item.node)
+        if again is None:
+            logger.info("lease of %s was lost: another node decides", row.id)
+            await self._record(row, observation)
+        elif again.version == row.version:
+            msg = f"{item.change.cause} was refused under a claim that stands"
+            raise AssertionError(msg)
+        return again
 
     async def _record(self, row: Claimed, observation: Observation) -> None:
         """Enter the job that *observation* tells of, if it tells of one."""
@@ -175,23 +182,26 @@ class Stepper:
             current = await self._store.read_again(row, node)
             if current is None:
                 return
-            now = self._clock.now_us()
-            due = now + _SOON_US
+            due = self._clock.now_us() + _SOON_US
             phase = Phase(current.phase)
             change = Change(phase, current.attempt, timer=current.timer, due_at=due)
-            await self._commit(current, change, node, now)
+            await self._commit(current, change, node)
         except StoreUnavailableError:
             logger.debug("the store is closed: %s is free with its node", row.id)
 
-    async def _poison(self, row: Claimed, node: str, error: Exception) -> None:
+    async def _broke(
+        self, row: Claimed, node: str, observation: Observation, error: Exception
+    ) -> None:
+        """Hold a row whose step raised, once what it had learnt is in the ledger."""
         now = self._clock.now_us()
         what = self._calls.say(f"{type(error).__name__}: {error}")
         try:
+            await self._record(row, observation)
             current = await self._store.read_again(row, node)
             if current is None:
                 return
             change = decide(current, Poisoned(what), now, _NO_POLICIES, self._rng)
-            await self._commit(current, change, node, now)
+            await self._commit(current, change, node)
         except Exception:
             logger.exception(
                 "row %s cannot even be held: only its timer is set", row.id
@@ -199,9 +209,17 @@ class Stepper:
             due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
             change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
             try:
-                await self._commit(row, change, node, now)
+                await self._commit(row, change, node)
             except Exception:
                 logger.exception("row %s stays claimed until this node ends", row.id)
+
+    async def _commit(self, row: Claimed, change: Change, node: str) -> None:
+        """Write *change*, unless a guard refuses it."""
+        now = self._clock.now_us()
+        self._reach(f"{_point(change)}.before_commit")
+        item, flushed = self._store.apply(row, change, node=node, now=now)
+        await flushed
+        self._committed(item)
 
 
 def _tell(row: Claimed, change: Change) -> None:
@@ -229,13 +247,17 @@ def _point(change: Change) -> str:
 
 def after(row: Claimed, change: Change) -> Claimed:
     """Return *row* as it stands after *change* was committed."""
-    values = {k: v for k, v in change.sets.items() if k in _CLAIMED_FIELDS}
+    values = list(row)
+    for column, value in change.sets.items():
+        at = _AT.get(column)
+        if at is not None:
+            values[at] = value
     if change.phase not in _MAY_CREATE:
-        values["inputs"] = values["labels"] = None
+        values[_INPUTS] = values[_LABELS] = None
     if change.timer is not None:
-        values["timer"] = change.timer
+        values[_TIMER] = change.timer
     if change.cause is not None:
-        values["version"] = row.version + 1
-        values["phase"] = str(change.phase)
-        values["attempt"] = change.attempt
-    return row._replace(**values)
+        values[_VERSION] = row.version + 1
+        values[_PHASE] = str(change.phase)
+        values[_ATTEMPT] = change.attempt
+    return Claimed._make(values)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._phase import TERMINAL, Cleanup, Phase
 from orchestrator._records import Timer
-from orchestrator._storage._tx import insert, values
 from orchestrator._storage._items import Item
+from orchestrator._storage._tx import insert, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,9 +23,9 @@ from orchestrator._storage._dialects import (
     translate,
     writer_engine,
 )
+from orchestrator._storage._items import Run, UserRun
 from orchestrator._storage._nodes import LockFile
 from orchestrator._storage._submit import NewExecution, Submit, Submitted
-from orchestrator._storage._items import Run, UserRun
 from orchestrator._storage._writer import NOT_OPEN, Writer
 from orchestrator.errors import ConfigurationError, StoreError
 

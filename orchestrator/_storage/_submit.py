@@ -11,8 +11,8 @@ from orchestrator._storage._apply import (
     count,
     job_row,
 )
-from orchestrator._storage._tx import insert
 from orchestrator._storage._items import Item
+from orchestrator._storage._tx import insert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
