@@ -25,9 +25,12 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 SQLITE_MIN = (3, 35, 0)
+_WAL_TRIES = 20
 _UNAVAILABLE = {5: "locked", 6: "locked", 8: "read-only", 10: "input/output error"}
 _UNAVAILABLE |= {13: "disk is full", 14: "cannot be opened"}
 _NOT_A_DATABASE = {11: "is damaged", 26: "is no database"}
@@ -122,17 +125,35 @@ def _engine(url: URL, busy_s: float) -> AsyncEngine:
     def _connect(connection: DBAPIConnection, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={round(busy_s * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "trusted_schema=OFF",
-        ):
+        cursor.execute(f"PRAGMA busy_timeout={round(busy_s * 1000)}")
+        enter_wal(cursor.execute)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     return engine
+
+
+def enter_wal(execute: Callable[[str], object]) -> None:
+    """Switch a connection that has its busy timeout to WAL.
+
+    SQLite does not wait to switch a file: beside another process at work on it the
+    pragma fails at once. A transaction does wait, so one is tried in between.
+
+    Raises:
+        sqlite3.OperationalError: Others were in the way all the time.
+    """
+    for _ in range(_WAL_TRIES - 1):
+        try:
+            execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            execute("BEGIN EXCLUSIVE")
+            execute("ROLLBACK")
+        else:
+            return
+    execute("PRAGMA journal_mode=WAL")
 
 
 def translate(error: Exception, path: str) -> StoreError | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from orchestrator._storage._dialects import translate
+from orchestrator._storage._dialects import enter_wal, translate
 from orchestrator.errors import NotADatabaseError, SchemaMismatchError, StoreError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def upgrade(url: sa.URL, *, busy_s: float) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        enter_wal(connection.execute)
         connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")

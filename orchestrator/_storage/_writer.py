@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_OPEN = "not open: use `async with Orchestrator(...)`, or await open() first"
-_BATCH_MAX = 4000
+_BATCH_MAX = 1000
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.1, 10.0
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 
 from orchestrator._config import Config, database_url
 from orchestrator._storage import HEAD
+from orchestrator._storage._dialects import enter_wal
 from orchestrator._storage._migrate import VERSION_TABLE
 from orchestrator.errors import (
     ConfigurationError,
@@ -78,6 +80,49 @@ async def test_the_connections_are_durable_and_checked(tmp_path: Path) -> None:
         assert result.scalar() == value
         await connection.rollback()
     await store.close()
+
+
+def _plain(path: Path) -> sqlite3.Connection:
+    """Connect as a program does that knows nothing of us, and never waits."""
+    return sqlite3.connect(path, isolation_level=None, timeout=0)
+
+
+def test_the_switch_to_wal_waits_for_who_is_at_work(tmp_path: Path) -> None:
+    """SQLite itself does not: its pragma fails at once beside a writer."""
+    path = tmp_path / "jobs.db"
+    with closing(_plain(path)) as other, closing(_plain(path)) as mine:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (x)")
+        seen: list[str] = []
+
+        def execute(sql: str) -> object:
+            seen.append(sql)
+            if sql.startswith("BEGIN"):  # where a busy timeout would wait
+                other.execute("COMMIT")
+            return mine.execute(sql)
+
+        enter_wal(execute)
+        pragma = "PRAGMA journal_mode=WAL"
+        assert seen == [pragma, "BEGIN EXCLUSIVE", "ROLLBACK", pragma]
+        assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_switch_to_wal_gives_up_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with closing(_plain(path)) as other, closing(_plain(path)) as mine:
+        other.execute("CREATE TABLE theirs (x)")
+
+        def execute(sql: str) -> object:
+            if sql.startswith("PRAGMA"):  # somebody is always in the way
+                other.execute("BEGIN IMMEDIATE")
+            try:
+                return mine.execute(sql)
+            finally:
+                if other.in_transaction:
+                    other.execute("ROLLBACK")
+
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            enter_wal(execute)
 
 
 async def test_a_path_with_odd_characters_is_a_path(tmp_path: Path) -> None:
@@ -240,7 +285,7 @@ async def test_what_may_not_be_written_is_told(
         capture_output=True,
         check=True,
         text=True,
-        timeout=15,
+        timeout=60,
     )
     folder.chmod(0o755)
     assert str(path) in told.stdout
