@@ -39,6 +39,7 @@ Rules
 
 from __future__ import annotations
 
+from orchestrator._storage._apply import Apply
 from orchestrator._storage._cleanups import OwedJob
 from orchestrator._storage._migrate import HEAD, migrations_dir, upgrade
 from orchestrator._storage._nodes import LockFile
@@ -47,6 +48,7 @@ from orchestrator._storage._submit import NewExecution, Submitted
 
 __all__ = [
     "HEAD",
+    "Apply",
     "LockFile",
     "NewExecution",
     "OwedJob",

@@ -7,16 +7,21 @@ both take one. They come back as one JSON value (see ``_tx``).
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._phase import Phase
+from orchestrator._phase import Hold, Phase
 from orchestrator._records import Claimed, Timer
 from orchestrator._storage._items import Item
+from orchestrator._storage._tx import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator._storage._tx import Tx
+
+logger = logging.getLogger(__name__)
 
 _BLOBS = ("meta", "resolution_meta", "inputs")
 _INPUTS_MAX = 65536
@@ -49,13 +54,16 @@ _BLOB_AT = tuple(_WIDE.index(c) for c in _BLOBS)
 _EPOCH_AT = _WIDE.index("epoch")
 _KNOWN_MAX = 5_000
 
-_SELECT = (
-    f"SELECT json_group_array(json_array({', '.join(_NARROW)})) FROM ("
+_DUE = (
     "SELECT * FROM timer WHERE node IS NULL AND due_at <= ? AND"
     " (due_at <= ? OR task_type || ' ' || task_version IN"
     " (SELECT value FROM json_each(?)))"
-    " ORDER BY due_at, execution_id LIMIT ?)"
+    " ORDER BY due_at, execution_id LIMIT ?"
 )
+_READ = f"SELECT json_group_array(json_array({', '.join(_NARROW)})) FROM "
+_SELECT = f"{_READ} ({_DUE})"
+_SELECT_IDS = f"SELECT json_group_array(execution_id) FROM ({_DUE})"
+_SELECT_ONE = f"{_READ} timer WHERE execution_id = ?"
 _SELECT_WIDE = (
     f"SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?) k"
     " JOIN timer t ON t.execution_id = k.value"
@@ -67,6 +75,8 @@ _TAKE = (
     # A zombie, whose lease was broken while it was paused, claims nothing.
     " AND NOT EXISTS (SELECT 1 FROM node WHERE id = ? AND ended_at IS NOT NULL)"
 )
+_PUT_OFF = "UPDATE timer SET due_at = ? WHERE execution_id = ?"
+_MARK = f"UPDATE execution SET hold = '{Hold.POISON}' WHERE id = ?"
 READ_AGAIN = (
     f"SELECT json_group_array(json_array({_COLUMNS})) FROM timer t"
     " JOIN execution e ON e.id = t.execution_id"
@@ -122,7 +132,15 @@ class Claim(Item):
     *unloaded_before*.
     """
 
-    __slots__ = ("known", "limit", "loaded", "node", "now", "unloaded_before")
+    __slots__ = (
+        "hold_until",
+        "known",
+        "limit",
+        "loaded",
+        "node",
+        "now",
+        "unloaded_before",
+    )
     order = 5
 
     def __init__(
@@ -133,6 +151,7 @@ class Claim(Item):
         limit: int,
         loaded: Sequence[tuple[str, int]],
         unloaded_before: int,
+        hold_until: int,
         known: Known,
     ) -> None:
         """Claim for *node* what is due at *now*."""
@@ -142,24 +161,56 @@ class Claim(Item):
         self.limit = limit
         self.loaded = json.dumps([f"{name} {version}" for name, version in loaded])
         self.unloaded_before = unloaded_before
+        self.hold_until = hold_until
         self.known = known
 
     @classmethod
     async def write(cls, tx: Tx, items: Sequence[Claim]) -> None:
-        """Read the due rows and take them."""
+        """Read the due rows and take them; one that cannot be read is put on hold."""
         for item in items:
-            rows = await tx.json(
-                _SELECT, (item.now, item.unloaded_before, item.loaded, item.limit)
+            due = (item.now, item.unloaded_before, item.loaded, item.limit)
+            try:
+                item.result = await cls._take(tx, item, _SELECT, due)
+            except UNREADABLE as error:
+                logger.warning("claiming row by row: %s", error)
+                item.result = []
+                for execution_id in await tx.json(_SELECT_IDS, due):
+                    item.result += await cls._take_one(tx, item, execution_id)
+
+    @classmethod
+    async def _take(
+        cls, tx: Tx, item: Claim, select: str, params: Sequence[Any]
+    ) -> list[Claimed]:
+        """Take what *select* finds; nothing is taken if any of it cannot be read."""
+        rows = await tx.json(select, params)
+        if not rows:
+            return []
+        result = await cls._read(tx, item, rows)
+        ids = json.dumps([row[0] for row in rows])
+        taken = await tx.run(_TAKE, (item.node, ids, item.node))
+        if taken == 0:  # the node has ended: see _TAKE
+            return []
+        if taken != len(rows):  # impossible under BEGIN IMMEDIATE
+            msg = f"claimed {taken} of {len(rows)} rows"
+            raise AssertionError(msg)
+        return result
+
+    @classmethod
+    async def _take_one(cls, tx: Tx, item: Claim, execution_id: str) -> list[Claimed]:
+        try:
+            return await cls._take(tx, item, _SELECT_ONE, (execution_id,))
+        except UNREADABLE:
+            logger.exception(
+                "row %s cannot be read, and is on hold until somebody mends it:"
+                " what did other programs write to it?",
+                execution_id,
             )
-            item.result = await cls._read(tx, item, rows) if rows else []
-            if rows:
-                ids = json.dumps([row[0] for row in rows])
-                taken = await tx.run(_TAKE, (item.node, ids, item.node))
-                if taken == 0:  # the node has ended: see _TAKE
-                    item.result = []
-                elif taken != len(rows):  # impossible under BEGIN IMMEDIATE
-                    msg = f"claimed {taken} of {len(rows)} rows"
-                    raise AssertionError(msg)
+        await tx.run(_PUT_OFF, (item.hold_until, execution_id))
+        try:
+            await tx.run(_MARK, (execution_id,))
+        except sqlite3.IntegrityError as error:
+            logger.warning("row %s cannot even be marked: %s", execution_id, error)
+        return []
 
     @staticmethod
     async def _read(tx: Tx, item: Claim, rows: list[list[Any]]) -> list[Claimed]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator._storage._tx import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,14 +14,26 @@ if TYPE_CHECKING:
     from orchestrator._phase import Cleanup
     from orchestrator._storage._tx import Tx
 
-_SELECT = (
+logger = logging.getLogger(__name__)
+
+_DUE = (
+    "SELECT * FROM external_job WHERE cleanup = 'DUE' AND cleanup_due_at <= ?"
+    " AND cleanup_node IS NULL AND task_type || ' ' || task_version IN"
+    " (SELECT value FROM json_each(?)) ORDER BY cleanup_due_at, id LIMIT ?"
+)
+_READ = (
     "SELECT json_group_array(json_array(j.id, j.execution_id, j.attempt, j.task_type,"
     " j.task_version, j.job_key, hex(j.meta), j.meta_version, j.cleanup_since,"
-    " j.cleanup_tries, j.cleanup_epoch, e.template_hash))"
-    " FROM (SELECT * FROM external_job WHERE cleanup = 'DUE' AND cleanup_due_at <= ?"
-    " AND cleanup_node IS NULL AND task_type || ' ' || task_version IN"
-    " (SELECT value FROM json_each(?)) ORDER BY cleanup_due_at, id LIMIT ?) j"
-    " JOIN execution e ON e.id = j.execution_id"
+    " j.cleanup_tries, j.cleanup_epoch, e.template_hash)) FROM"
+)
+_SELECT = f"{_READ} ({_DUE}) j JOIN execution e ON e.id = j.execution_id"
+_SELECT_IDS = f"SELECT json_group_array(id) FROM ({_DUE})"
+_SELECT_ONE = (
+    f"{_READ} external_job j JOIN execution e ON e.id = j.execution_id WHERE j.id = ?"
+)
+_PUT_OFF = (
+    "UPDATE external_job SET cleanup_due_at = ?,"
+    " cleanup_error = 'the entry cannot be read' WHERE id = ?"
 )
 _TAKE = (
     "UPDATE external_job SET cleanup_node = ?, cleanup_epoch = cleanup_epoch + 1"
@@ -58,19 +73,44 @@ class OwedJob(NamedTuple):
 
 
 async def claim(
-    tx: Tx, *, node: str, now: int, limit: int, loaded: Sequence[tuple[str, int]]
+    tx: Tx,
+    *,
+    node: str,
+    now: int,
+    hold_until: int,
+    limit: int,
+    loaded: Sequence[tuple[str, int]],
 ) -> list[OwedJob]:
-    """Take up to *limit* due debts for *node*, oldest first."""
+    """Take up to *limit* due debts for *node*, oldest first.
+
+    An entry that cannot be read is put off until *hold_until*.
+    """
     known = json.dumps([f"{name} {version}" for name, version in loaded])
-    rows = await tx.json(_SELECT, (now, known, limit))
-    ids = json.dumps([row[0] for row in rows])
-    if not rows or not await tx.run(_TAKE, (node, ids, node)):
-        return []  # nothing is due, or the node has ended
+    due = (now, known, limit)
+    try:
+        return await _take(tx, node, _SELECT, due)
+    except UNREADABLE as error:
+        logger.warning("claiming debt by debt: %s", error)
     owed = []
-    for row in rows:
+    for job_id in await tx.json(_SELECT_IDS, due):
+        try:
+            owed += await _take(tx, node, _SELECT_ONE, (job_id,))
+        except UNREADABLE:
+            logger.exception("entry %s of the ledger cannot be read", job_id)
+            await tx.run(_PUT_OFF, (hold_until, job_id))
+    return owed
+
+
+async def _take(tx: Tx, node: str, select: str, params: Sequence[Any]) -> list[OwedJob]:
+    """Take what *select* finds; nothing is taken if any of it cannot be read."""
+    owed = []
+    for row in await tx.json(select, params):
         row[6] = bytes.fromhex(row[6])
         row[10] += 1
         owed.append(OwedJob(*row))
+    ids = json.dumps([job.id for job in owed])
+    if not owed or not await tx.run(_TAKE, (node, ids, node)):
+        return []  # nothing is due, or the node has ended
     return owed
 
 

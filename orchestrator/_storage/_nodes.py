@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from orchestrator._storage._tx import Tx
 
 _INSERT = (
@@ -47,6 +50,15 @@ _FREE_CLEANUPS = (
     "UPDATE external_job SET cleanup_node = NULL, cleanup_epoch = cleanup_epoch + 1"
     " WHERE cleanup = 'DUE' AND EXISTS (SELECT 1 FROM node n"
     " WHERE n.id = external_job.cleanup_node AND n.ended_at IS NOT NULL)"
+)
+_HELD = (
+    "SELECT json_group_array(json_array(execution_id, epoch)) FROM timer WHERE node = ?"
+)
+_FREE_STRAYS = (
+    "UPDATE timer SET node = NULL, epoch = epoch + 1, due_at = min(due_at, ?)"
+    " WHERE node = ? AND EXISTS (SELECT 1 FROM json_each(?) k"
+    " WHERE json_extract(k.value, '$[0]') = timer.execution_id"
+    " AND json_extract(k.value, '$[1]') = timer.epoch)"
 )
 _END = "UPDATE node SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
 
@@ -142,6 +154,16 @@ def _proved_dead(host: str, lock_path: str | None) -> bool:
     # must be found again.
     lock.release(remove=False)
     return True
+
+
+async def held_by(tx: Tx, node: str) -> set[tuple[str, int]]:
+    """Return id and epoch of every row that *node* holds."""
+    return {(i, epoch) for i, epoch in await tx.json(_HELD, (node,))}
+
+
+async def free(tx: Tx, node: str, rows: Collection[tuple[str, int]], now: int) -> int:
+    """Free those of *rows* that *node* holds under these epochs; return how many."""
+    return await tx.run(_FREE_STRAYS, (now, node, json.dumps(sorted(rows))))
 
 
 async def end(tx: Tx, node: str, now: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator._clock import duration_to_us
+from orchestrator._config import Policy
 from orchestrator._storage import _cleanups, _migrate, _nodes, _reads
 from orchestrator._storage._apply import Apply, Fact
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_HOLD_US = duration_to_us(Policy().hold_delay)
+"""For rows whose connector, and so its own policy, cannot be known."""
 _ABORT = (
     "UPDATE execution SET abort_requested_at = ?, abort_reason = ?"
     " WHERE id = ? AND finished_at IS NULL AND abort_requested_at IS NULL"
@@ -84,15 +87,6 @@ _WAKE_HELD = (
     " (SELECT id FROM execution WHERE hold = 'CONNECTOR_MISSING'"
     " AND finished_at IS NULL)"
     " AND task_type || ' ' || task_version IN (SELECT value FROM json_each(?))"
-)
-_HELD = (
-    "SELECT json_group_array(json_array(execution_id, epoch)) FROM timer WHERE node = ?"
-)
-_FREE_STRAYS = (
-    "UPDATE timer SET node = NULL, epoch = epoch + 1, due_at = min(due_at, ?)"
-    " WHERE node = ? AND EXISTS (SELECT 1 FROM json_each(?) k"
-    " WHERE json_extract(k.value, '$[0]') = timer.execution_id"
-    " AND json_extract(k.value, '$[1]') = timer.epoch)"
 )
 _SEE_CONNECTOR = (
     "INSERT INTO connector (task_type, task_version, name, seen_at)"
@@ -241,6 +235,7 @@ class Store:
             limit=limit,
             loaded=loaded,
             unloaded_before=now - grace,
+            hold_until=now + _HOLD_US,
             known=self.known,
         )
         rows: list[Claimed] = await self.writer.write(item)
@@ -326,22 +321,17 @@ class Store:
 
     async def claimed_by(self, node: str) -> set[tuple[str, int]]:
         """Return id and epoch of every row that *node* holds."""
-
-        async def read(tx: Tx) -> set[tuple[str, int]]:
-            return {(i, epoch) for i, epoch in await tx.json(_HELD, (node,))}
-
-        result: set[tuple[str, int]] = await self.writer.write(Run(read))
+        result: set[tuple[str, int]] = await self.writer.write(
+            Run(lambda tx: _nodes.held_by(tx, node))
+        )
         return result
 
     async def free(self, node: str, rows: Collection[tuple[str, int]]) -> int:
         """Give back rows that *node* holds and nobody works on; return how many."""
         now = self.now_us()
-
-        async def write(tx: Tx) -> int:
-            keys = json.dumps(sorted(rows))
-            return await tx.run(_FREE_STRAYS, (now, node, keys))
-
-        return int(await self.writer.write(Run(write)))
+        return int(
+            await self.writer.write(Run(lambda tx: _nodes.free(tx, node, rows, now)))
+        )
 
     async def end_node(self, node: str) -> None:
         """Free this node's rows: an orderly stop."""
@@ -360,7 +350,12 @@ class Store:
 
         async def write(tx: Tx) -> list[OwedJob]:
             taken[:] = await _cleanups.claim(
-                tx, node=node, now=now, limit=limit, loaded=loaded
+                tx,
+                node=node,
+                now=now,
+                hold_until=now + _HOLD_US,
+                limit=limit,
+                loaded=loaded,
             )
             return taken
 

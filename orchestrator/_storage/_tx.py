@@ -10,6 +10,7 @@ and beside a busy event loop each return of it costs up to one switch interval
 from __future__ import annotations
 
 import json
+import sqlite3
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import aiosqlite
 
 CHUNK = 250
+UNREADABLE = (sqlite3.Error, ValueError, TypeError)
+"""What a row raises that somebody's tool has spoiled: a BLOB, text that is no UTF-8."""
 
 
 class Tx:

@@ -283,3 +283,42 @@ async def test_rows_that_wait_for_somebody_are_listed(store: Store) -> None:
     [overdue] = await _submit(store, 1, ready_at=NOW - HOUR)
     await _submit(store, 1, ready_at=NOW + HOUR)
     assert {e.id for e in await store.stuck(NOW - MINUTE)} == {held.id, overdue}
+
+
+SPOILED = {
+    "bytes in the wide row": "UPDATE execution SET message = x'ff00' WHERE id = :id",
+    "bytes in the timer": (
+        "UPDATE timer SET last_error = x'ff00' WHERE execution_id = :id"
+    ),
+    "text that is no UTF-8": (
+        "UPDATE execution SET name = CAST(x'ff' AS TEXT) WHERE id = :id"
+    ),
+    "text for a number": (
+        "UPDATE timer SET epoch = 'garbage' WHERE execution_id = :id"
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED.keys())
+async def test_a_row_that_cannot_be_read_is_held_and_the_others_are_claimed(
+    store: Store, spoil: str
+) -> None:
+    bad, *good = await _submit(store, 4)
+    await execute(store, spoil, id=bad)
+    assert [row.id for row in await claim(store)] == good
+    due = "SELECT due_at, node FROM timer WHERE execution_id = :id"
+    [(due_at, node)] = await query(store, due, id=bad)
+    assert due_at > NOW
+    assert node is None
+    hold = "SELECT hold FROM execution WHERE id = :id"
+    assert await query(store, hold, id=bad) == [("POISON",)]
+    assert await claim(store) == [], "it does not come back at once"
+
+
+async def test_a_row_that_was_mended_is_claimed_again(store: Store) -> None:
+    [bad] = await _submit(store, 1)
+    await execute(store, SPOILED["bytes in the wide row"], id=bad)
+    assert await claim(store) == []
+    await execute(store, "UPDATE execution SET message = NULL WHERE id = :id", id=bad)
+    assert await store.wake(bad, NOW)
+    assert [row.id for row in await claim(store)] == [bad]

@@ -335,6 +335,21 @@ async def test_debts_wait_for_their_time_and_their_connector(store: Store) -> No
     assert await store.next_due(LOADED) == NOW + 2
 
 
+async def test_a_debt_that_cannot_be_read_is_put_off_and_the_others_are_claimed(
+    store: Store,
+) -> None:
+    await _debts(store, 3)
+    due = "SELECT id FROM external_job WHERE cleanup = 'DUE' ORDER BY id"
+    [(bad,), *others] = await query(store, due)
+    spoil = "UPDATE external_job SET cleanup_since = x'ff' WHERE id = :id"
+    await execute(store, spoil, id=bad)
+    found = await _claim_debts(store, now=NOW + MINUTE)
+    assert [(job.id,) for job in found] == others
+    why = "SELECT cleanup_error, cleanup_node FROM external_job WHERE id = :id"
+    assert await query(store, why, id=bad) == [("the entry cannot be read", None)]
+    assert await _claim_debts(store, now=NOW + MINUTE) == []
+
+
 async def test_a_paid_debt_is_done(store: Store) -> None:
     await _debts(store, 1)
     [job] = await _claim_debts(store, now=NOW + MINUTE)

@@ -16,8 +16,8 @@ from orchestrator._machine import decide
 from orchestrator._phase import Cleanup, Phase, RemotePhase
 from orchestrator._records import Got
 from orchestrator._storage import LockFile
-from orchestrator._storage._nodes import break_dead
 from orchestrator._storage._items import Run
+from orchestrator._storage._nodes import break_dead
 from tests.support.factories import (
     HOUR,
     MINUTE,

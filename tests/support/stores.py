@@ -12,8 +12,8 @@ from orchestrator._config import Config
 from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._phase import Cause, Phase
 from orchestrator._storage import Store
-from orchestrator._storage._schema import metadata
 from orchestrator._storage._items import Run
+from orchestrator._storage._schema import metadata
 from tests.support.factories import (
     NOW,
     TASK_TYPE,
