@@ -106,7 +106,6 @@ class WaitingOn(StrEnum):
 class Resolution(StrEnum):
     """What a user says of a create whose outcome is unknown."""
 
-    CREATED = "CREATED"
     ABSENT = "ABSENT"
     GIVE_UP = "GIVE_UP"
 

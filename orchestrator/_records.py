@@ -189,7 +189,6 @@ class Claimed(NamedTuple):
     abort_requested_at: int | None
     abort_reason: str | None
     resolution: str | None
-    resolution_meta: bytes | None
     inputs: bytes | None
     """Encoded inputs; only in phases that may call ``create``."""
     labels: str | None

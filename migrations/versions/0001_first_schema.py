@@ -155,7 +155,6 @@ def _execution_columns() -> list[sa.Column[Any]]:
         sa.Column("abort_requested_at", sa.BigInteger(), nullable=True),
         sa.Column("abort_reason", sa.Text(), nullable=True),
         sa.Column("resolution", sa.Text(), nullable=True),
-        sa.Column("resolution_meta", sa.LargeBinary(), nullable=True),
         sa.Column("inputs", sa.LargeBinary(), nullable=False),
         sa.Column("inputs_json", sa.Text(), nullable=False),
         sa.Column("outputs", sa.LargeBinary(), nullable=True),

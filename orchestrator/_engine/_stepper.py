@@ -45,6 +45,7 @@ _POINTS = {
     Phase.RUNNING: "created",
     Phase.ABORTING: "abort",
 }
+"""Names of the commits that a crash may precede or follow, by the phase after them."""
 
 
 class Stepper:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BLOBS = ("meta", "resolution_meta", "inputs")
+_BLOBS = ("meta", "inputs")
 _INPUTS_MAX = 65536
 _FROM_TIMER = ("due_at", "epoch")
 MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)

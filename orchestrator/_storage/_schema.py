@@ -93,7 +93,6 @@ execution = Table(
     Column("abort_requested_at", BigInteger),
     Column("abort_reason", Text),
     Column("resolution", Text),
-    Column("resolution_meta", LargeBinary),
     Column("inputs", LargeBinary, nullable=False),
     Column("inputs_json", Text, nullable=False),
     Column("outputs", LargeBinary),

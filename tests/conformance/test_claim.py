@@ -152,7 +152,6 @@ async def test_a_claim_reads_the_row_as_it_is(store: Store, phase: Phase) -> Non
         message="told",
         custom_info="{}",
         log_links="[]",
-        resolution_meta=b"\x00",
         abort_reason="why",
     )
     row = await make_row(store, template)
