@@ -54,6 +54,8 @@ class Policy:
             believed: services list new jobs late.
         find_settle: So long after ``create`` a ``find`` that says "none" is not
             believed.
+        sweep_for: So long after a "none" of ``find`` was believed the token is
+            searched again, ever more rarely; 0 never. A second job is deleted.
         cleanup_deadline: After this a job that could not be confirmed deleted is
             ABANDONED, with an alert, and the execution takes its terminal phase.
         retry_on_failed: Whether a remote FAILED spends a retry, as
@@ -78,6 +80,7 @@ class Policy:
     poll_budget: timedelta = timedelta(hours=24)
     gone_grace: timedelta = timedelta(seconds=60)
     find_settle: timedelta = timedelta(seconds=30)
+    sweep_for: timedelta = timedelta(hours=24)
     cleanup_deadline: timedelta = timedelta(hours=24)
     retry_on_failed: bool = False
     output_bytes_max: int = 10 * 1024 * 1024

@@ -51,6 +51,7 @@ class Policies:
     Attributes:
         idempotent_us: How long a token is surely remembered: 0 never, None for ever.
         can_find: Whether the connector has ``find``.
+        names_jobs: Whether it has ``job_key``, which tells two jobs apart.
         on_unknown_create: "fail", "hold" or "create".
         delete_is_final: Whether a returned ``delete`` confirms the end.
     """
@@ -59,6 +60,7 @@ class Policies:
     limits: TaskLimits = _LIMITS
     idempotent_us: int | None = 0
     can_find: bool = False
+    names_jobs: bool = False
     on_unknown_create: str = "fail"
     delete_is_final: bool = False
 

@@ -239,6 +239,13 @@ class NewJob(NamedTuple):
     job_key: str
 
 
+class Sweep(NamedTuple):
+    """When the attempt's token is searched again, first and last."""
+
+    due_at: int
+    until: int
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """The row came due; nothing was called."""
@@ -328,6 +335,7 @@ class Change:
         message: Words for the history row.
         job: A job to enter in the ledger and, if the change is accepted, to adopt.
         cleanup: What the attempt's own ledger entry becomes.
+        sweep: A search that was believed to have found nothing goes on.
     """
 
     phase: Phase
@@ -340,6 +348,7 @@ class Change:
     message: str | None = None
     job: NewJob | None = None
     cleanup: Cleanup | None = None
+    sweep: Sweep | None = None
 
     @property
     def writes(self) -> bool:

@@ -360,10 +360,9 @@ def _sweep() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("task_type", sa.Text(), nullable=False),
         sa.Column("task_version", sa.Integer(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("until", sa.BigInteger(), nullable=False),
-        sa.Column("node", sa.Text(), nullable=True),
-        sa.Column("epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("token", name=op.f("sweep_pkey")),
         sa.ForeignKeyConstraint(
             ["execution_id"], ["execution.id"], name=op.f("sweep_execution_id_fkey")

@@ -87,6 +87,7 @@ def policies_of(connector: AsyncConnector[Any], limits: TaskLimits) -> Policies:
         limits=limits,
         idempotent_us=idempotent,
         can_find=implements(connector, "find"),
+        names_jobs=implements(connector, "job_key"),
         on_unknown_create=connector.on_unknown_create,
         delete_is_final=connector.delete_is_final,
     )

@@ -13,6 +13,7 @@ from orchestrator._engine._lease import Lease
 from orchestrator._engine._parts import Parts
 from orchestrator._engine._scheduler import Scheduler
 from orchestrator._engine._stepper import Stepper
+from orchestrator._engine._sweeper import Sweeper
 from orchestrator._engine._waiters import Waiters
 from orchestrator._secrets import Redactor
 from orchestrator._storage import Store
@@ -88,6 +89,7 @@ class Engine:
         self.cleaner = Cleaner(parts)
         self.scheduler.stepper = self.stepper
         self.scheduler.cleaner = self.cleaner
+        self.scheduler.sweeper = Sweeper(parts)
         self._loops: list[asyncio.Task[None]] = []
         self._leading = False
 

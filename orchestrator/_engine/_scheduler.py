@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from orchestrator._engine._contexts import Contexts
     from orchestrator._engine._lease import Lease
     from orchestrator._engine._stepper import Stepper
+    from orchestrator._engine._sweeper import Sweeper
     from orchestrator._faults import Faults
-    from orchestrator._storage import Store
+    from orchestrator._storage import OwedJob, Search, Store
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,13 @@ class TickReport:
     Attributes:
         claimed: Rows taken; at most the configured batch.
         cleanups: Jobs of the ledger taken for deletion.
+        searches: Tokens taken to be searched for again.
         full: Whether there may be more that is due already.
     """
 
     claimed: int
     cleanups: int
+    searches: int
     full: bool
 
 
@@ -76,6 +79,7 @@ class Scheduler:
         self._debts_at = 0
         self.stepper: Stepper
         self.cleaner: Cleaner
+        self.sweeper: Sweeper
         self.ticks = 0
         self.probes = 0
 
@@ -109,12 +113,15 @@ class Scheduler:
         # The node that claims is the node that writes, also if a heartbeat finds the
         # lease broken in between and begins another.
         node = self._lease.node
-        owed = []
+        owed: list[OwedJob] = []
+        searches: list[Search] = []
         if limit and (wait or self._debts_due or now >= self._debts_at):
             self._debts_at = now + _DEBTS_EVERY_US
             share = limit if wait else max(limit // 10, 1)
-            owed = await self.cleaner.claim(share, node, now)
-            self._debts_due = len(owed) == share
+            owed, searches = await asyncio.gather(  # one commit for both
+                self.cleaner.claim(share, node, now), self.sweeper.claim(share, now)
+            )
+            self._debts_due = share in (len(owed), len(searches))
         self._reach("claim.before_commit")
         rows = []
         if limit > len(owed):
@@ -135,8 +142,17 @@ class Scheduler:
                 await self.cleaner.clean(job, node)
             else:
                 self._start(self.cleaner.clean(job, node), f"job {job.id}")
+        for search in searches:
+            if wait:
+                await self.sweeper.search(search)
+            else:
+                what = f"search {search.id}-{search.attempt}"
+                self._start(self.sweeper.search(search), what)
         return TickReport(
-            claimed=len(rows), cleanups=len(owed), full=len(rows) + len(owed) >= limit
+            claimed=len(rows),
+            cleanups=len(owed),
+            searches=len(searches),
+            full=len(rows) + len(owed) + len(searches) >= limit,
         )
 
     def _start(self, step: Coroutine[Any, Any, None], what: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator._clock import duration_to_us
 from orchestrator._machine._case import CODES
 from orchestrator._phase import AbortReason, Cause, Hold, Phase, Resolution, WaitingOn
-from orchestrator._records import Call, Failure, Refused, Timer
+from orchestrator._records import Call, Failure, Refused, Sweep, Timer
 
 if TYPE_CHECKING:
     from orchestrator._machine._case import Case
@@ -154,7 +154,7 @@ def resolved(case: Case) -> Change | None:
     """Return what a user's resolution of an unknown create means, None without."""
     match case.row.resolution:
         case Resolution.ABSENT:
-            return case.move(
+            change = case.move(
                 Cause.KNOWN_ABSENT_DELAYED,
                 sets={
                     "resolution": None,
@@ -166,6 +166,7 @@ def resolved(case: Case) -> Change | None:
                 timer=Timer(polls=case.timer.polls),
                 message="resolved as absent by a user",
             )
+            return _swept(case, change)
         case Resolution.GIVE_UP:
             return case.end(
                 Cause.GIVEN_UP,
@@ -220,6 +221,20 @@ def _create_again(case: Case, cause: Cause, *, creates: int) -> Change:
     return case.move(cause, sets=sets, then=Call.CREATE)
 
 
+def _swept(case: Case, change: Change) -> Change:
+    """Let the token of a job that is taken for absent be searched for on.
+
+    Only where jobs have names: a search that finds the attempt's own job must not
+    take it for a second one.
+    """
+    policies = case.policies
+    sweep_for = duration_to_us(policies.policy.sweep_for)
+    if sweep_for and policies.can_find and policies.names_jobs:
+        settle = duration_to_us(policies.policy.find_settle)
+        change.sweep = Sweep(case.now + settle, case.now + sweep_for)
+    return change
+
+
 def find_absent(case: Case) -> Change:
     """Return what "no such token" means: nothing until ``find_settle`` has passed."""
     row = case.row
@@ -231,18 +246,13 @@ def find_absent(case: Case) -> Change:
         return case.note(due=settled, timer=timer)
     reason = case.pressing()
     if reason is AbortReason.USER:
-        return case.end(
-            Cause.ABORTED_UNSUBMITTED,
-            code=CODES[reason],
-            message=case.reason_text(reason),
-        )
-    if reason is AbortReason.DEADLINE:
-        return case.end(
-            Cause.DEADLINE_UNSUBMITTED,
-            code=CODES[reason],
-            message=case.reason_text(reason),
-        )
-    return _create_again(case, Cause.KNOWN_ABSENT, creates=1)
+        cause = Cause.ABORTED_UNSUBMITTED
+    elif reason is AbortReason.DEADLINE:
+        cause = Cause.DEADLINE_UNSUBMITTED
+    else:
+        return _swept(case, _create_again(case, Cause.KNOWN_ABSENT, creates=1))
+    text = case.reason_text(reason)
+    return _swept(case, case.end(cause, code=CODES[reason], message=text))
 
 
 def find_failed(case: Case, failed: CallFailed) -> Change:

@@ -45,6 +45,7 @@ from orchestrator._storage._migrate import HEAD, migrations_dir, upgrade
 from orchestrator._storage._nodes import LockFile
 from orchestrator._storage._store import Store
 from orchestrator._storage._submit import NewExecution, Submitted
+from orchestrator._storage._sweeps import Search
 
 __all__ = [
     "HEAD",
@@ -52,6 +53,7 @@ __all__ = [
     "LockFile",
     "NewExecution",
     "OwedJob",
+    "Search",
     "Store",
     "Submitted",
     "migrations_dir",

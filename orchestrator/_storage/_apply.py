@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._phase import TERMINAL, Cleanup, Phase
 from orchestrator._records import Timer
+from orchestrator._storage import _sweeps
 from orchestrator._storage._items import Item
 from orchestrator._storage._tx import insert, values
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator._records import Change, Claimed, Execution, NewJob
+    from orchestrator._storage._sweeps import Search
     from orchestrator._storage._tx import Tx
 
 HISTORY_COLUMNS = (
@@ -105,7 +107,7 @@ class Fact(Item):
     order = 4
 
     def __init__(
-        self, claimed: Claimed | Execution, attempt: int, job: NewJob, now: int
+        self, claimed: Claimed | Execution | Search, attempt: int, job: NewJob, now: int
     ) -> None:
         """Enter *job* for *claimed*'s attempt."""
         super().__init__()
@@ -189,6 +191,7 @@ class Apply(Item):
         await _update_timers(tx, accepted, node, now)
         if moved:
             await _update_ledger(tx, moved, now)
+            await _sweeps.begin(tx, moved)
             await _finish(tx, moved)
 
     async def landed(self, tx: Tx) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from orchestrator._storage._tx import Tx
 
@@ -59,6 +59,17 @@ _FREE_STRAYS = (
     " WHERE node = ? AND EXISTS (SELECT 1 FROM json_each(?) k"
     " WHERE json_extract(k.value, '$[0]') = timer.execution_id"
     " AND json_extract(k.value, '$[1]') = timer.epoch)"
+)
+_WAKE_HELD = (
+    "UPDATE timer SET due_at = min(due_at, ?) WHERE node IS NULL AND execution_id IN"
+    " (SELECT id FROM execution WHERE hold = 'CONNECTOR_MISSING'"
+    " AND finished_at IS NULL)"
+    " AND task_type || ' ' || task_version IN (SELECT value FROM json_each(?))"
+)
+_SEE_CONNECTOR = (
+    "INSERT INTO connector (task_type, task_version, name, seen_at)"
+    " VALUES (?, ?, ?, ?) ON CONFLICT (task_type, task_version)"
+    " DO UPDATE SET name = excluded.name, seen_at = excluded.seen_at"
 )
 _END = "UPDATE node SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
 
@@ -164,6 +175,16 @@ async def held_by(tx: Tx, node: str) -> set[tuple[str, int]]:
 async def free(tx: Tx, node: str, rows: Collection[tuple[str, int]], now: int) -> int:
     """Free those of *rows* that *node* holds under these epochs; return how many."""
     return await tx.run(_FREE_STRAYS, (now, node, json.dumps(sorted(rows))))
+
+
+async def see_connectors(
+    tx: Tx, connectors: Sequence[tuple[str, int, str]], now: int
+) -> None:
+    """Note which connectors a node has; wake rows that waited for them."""
+    for task_type, version, name in connectors:
+        await tx.run(_SEE_CONNECTOR, (task_type, version, name, now))
+    keys = json.dumps([f"{name} {version}" for name, version, _ in connectors])
+    await tx.run(_WAKE_HELD, (now, keys))
 
 
 async def end(tx: Tx, node: str, now: int) -> None:

@@ -246,7 +246,11 @@ async def next_due(
         "SELECT * FROM (SELECT cleanup_due_at FROM external_job"
         " WHERE cleanup = 'DUE' AND cleanup_node IS NULL"
         " AND task_type || ' ' || task_version IN"
-        " (SELECT value FROM json_each(:known)) ORDER BY cleanup_due_at LIMIT 1))"
+        " (SELECT value FROM json_each(:known)) ORDER BY cleanup_due_at LIMIT 1)"
+        " UNION ALL "
+        "SELECT * FROM (SELECT due_at FROM sweep"
+        " WHERE task_type || ' ' || task_version IN"
+        " (SELECT value FROM json_each(:known)) ORDER BY due_at LIMIT 1))"
     )
     found = (
         await connection.execute(query, {"known": known, "grace": grace_us})

@@ -227,10 +227,9 @@ sweep = Table(
     Column("attempt", Integer, nullable=False),
     Column("task_type", Text, nullable=False),
     Column("task_version", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
-    Column("node", Text),
-    Column("epoch", Integer, nullable=False, server_default=text("0")),
     sqlite_with_rowid=False,
 )
 Index("sweep_due_at", sweep.c.due_at)

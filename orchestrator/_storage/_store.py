@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator._clock import duration_to_us
 from orchestrator._config import Policy
-from orchestrator._storage import _cleanups, _migrate, _nodes, _reads
+from orchestrator._storage import _cleanups, _migrate, _nodes, _reads, _sweeps, _wishes
 from orchestrator._storage._apply import Apply, Fact
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
 from orchestrator._storage._dialects import (
@@ -55,44 +54,13 @@ if TYPE_CHECKING:
         Transition,
     )
     from orchestrator._storage._cleanups import OwedJob
+    from orchestrator._storage._sweeps import Search
     from orchestrator._storage._tx import Tx
 
 _T = TypeVar("_T")
 
 _HOLD_US = duration_to_us(Policy().hold_delay)
 """For rows whose connector, and so its own policy, cannot be known."""
-_ABORT = (
-    "UPDATE execution SET abort_requested_at = ?, abort_reason = ?"
-    " WHERE id = ? AND finished_at IS NULL AND abort_requested_at IS NULL"
-)
-_ABORTED = (
-    "SELECT count(*) FROM execution"
-    " WHERE id = ? AND abort_requested_at = ? AND abort_reason = ?"
-)
-_RESOLVE = (
-    # A queued row can only be given up: what is said of its next create is too early.
-    "UPDATE execution SET resolution = ?1 WHERE id = ?2"
-    " AND (phase = 'CREATE_UNKNOWN' OR (phase = 'QUEUED' AND ?1 = 'GIVE_UP'))"
-    # A step at work would not see it, and may make the unknown another one.
-    " AND EXISTS (SELECT 1 FROM timer WHERE execution_id = ?2 AND node IS NULL)"
-)
-_RESOLVED = "SELECT count(*) FROM execution WHERE id = ? AND resolution = ?"
-# A row that some step holds is marked: the step's release makes it due at once.
-_WAKE = (
-    "UPDATE timer SET due_at = CASE WHEN node IS NULL THEN min(due_at, ?)"
-    " ELSE due_at END, woken = woken + 1 WHERE execution_id = ?"
-)
-_WAKE_HELD = (
-    "UPDATE timer SET due_at = min(due_at, ?) WHERE node IS NULL AND execution_id IN"
-    " (SELECT id FROM execution WHERE hold = 'CONNECTOR_MISSING'"
-    " AND finished_at IS NULL)"
-    " AND task_type || ' ' || task_version IN (SELECT value FROM json_each(?))"
-)
-_SEE_CONNECTOR = (
-    "INSERT INTO connector (task_type, task_version, name, seen_at)"
-    " VALUES (?, ?, ?, ?) ON CONFLICT (task_type, task_version)"
-    " DO UPDATE SET name = excluded.name, seen_at = excluded.seen_at"
-)
 
 
 class Store:
@@ -179,17 +147,15 @@ class Store:
 
     async def wish_abort(self, execution_id: str, reason: str, now: int) -> bool:
         """Record the wish and wake the row; False if it is terminal or wished."""
-
-        async def write(tx: Tx) -> bool:
-            changed = await tx.run(_ABORT, (now, reason, execution_id))
-            if changed:
-                await tx.run(_WAKE, (now, execution_id))
-            return bool(changed)
-
-        async def landed(tx: Tx) -> bool:
-            return bool(await tx.scalar(_ABORTED, (execution_id, now, reason)))
-
-        return bool(await self.writer.write(UserRun(write, landed)))
+        wish = (execution_id, reason, now)
+        return bool(
+            await self.writer.write(
+                UserRun(
+                    lambda tx: _wishes.abort(tx, *wish),
+                    lambda tx: _wishes.aborted(tx, *wish),
+                )
+            )
+        )
 
     async def wish_resolve(
         self, execution_id: str, resolution: Resolution, now: int
@@ -198,25 +164,22 @@ class Store:
 
         False, without effect, if it is not unknown, or a step is at work on it.
         """
-
-        async def write(tx: Tx) -> bool:
-            changed = await tx.run(_RESOLVE, (str(resolution), execution_id))
-            if changed:
-                await tx.run(_WAKE, (now, execution_id))
-            return bool(changed)
-
-        async def landed(tx: Tx) -> bool:
-            return bool(await tx.scalar(_RESOLVED, (execution_id, str(resolution))))
-
-        return bool(await self.writer.write(UserRun(write, landed)))
+        return bool(
+            await self.writer.write(
+                UserRun(
+                    lambda tx: _wishes.resolve(tx, execution_id, resolution, now),
+                    lambda tx: _wishes.resolved(tx, execution_id, resolution),
+                )
+            )
+        )
 
     async def wake(self, execution_id: str, now: int) -> bool:
         """Make a live row due now; False if it is terminal or unknown."""
-
-        async def write(tx: Tx) -> bool:
-            return bool(await tx.run(_WAKE, (now, execution_id)))
-
-        return bool(await self.writer.write(UserRun(write)))
+        return bool(
+            await self.writer.write(
+                UserRun(lambda tx: _wishes.wake(tx, execution_id, now))
+            )
+        )
 
     # The engine's writes: they wait while the database is away
 
@@ -253,7 +216,9 @@ class Store:
         item = Apply(row, change, node, now)
         return item, self.writer.add(item)
 
-    async def record(self, row: Claimed, attempt: int, job: NewJob, now: int) -> None:
+    async def record(
+        self, row: Claimed | Search, attempt: int, job: NewJob, now: int
+    ) -> None:
         """Enter a job in the ledger, whoever holds the lease. Idempotent."""
         await self.writer.write(Fact(row, attempt, job, now))
 
@@ -275,14 +240,9 @@ class Store:
         self, connectors: Sequence[tuple[str, int, str]], now: int
     ) -> None:
         """Note which connectors this node has; wake rows that waited for them."""
-        keys = json.dumps([f"{name} {version}" for name, version, _ in connectors])
-
-        async def write(tx: Tx) -> None:
-            for task_type, version, name in connectors:
-                await tx.run(_SEE_CONNECTOR, (task_type, version, name, now))
-            await tx.run(_WAKE_HELD, (now, keys))
-
-        await self.writer.write(Run(write))
+        await self.writer.write(
+            Run(lambda tx: _nodes.see_connectors(tx, connectors, now))
+        )
 
     async def register_node(self, node: str, *, version: str, until: int) -> None:
         """Enter this start of this process, and take its lock file."""
@@ -364,6 +324,17 @@ class Store:
             return False
 
         result: list[OwedJob] = await self.writer.write(Run(write, landed))
+        return result
+
+    async def claim_searches(
+        self, *, limit: int, loaded: Sequence[tuple[str, int]], now: int
+    ) -> list[Search]:
+        """Take up to *limit* tokens that are to be searched for again."""
+
+        async def write(tx: Tx) -> list[Search]:
+            return await _sweeps.claim(tx, now=now, limit=limit, loaded=loaded)
+
+        result: list[Search] = await self.writer.write(Run(write))
         return result
 
     async def finish_cleanup(self, job: OwedJob, **columns: Any) -> bool:

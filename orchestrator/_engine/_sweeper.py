@@ -1,0 +1,61 @@
+"""Searches on for jobs that a service lists later than it was waited for.
+
+A search that was believed to have found nothing is repeated, ever more rarely. A job
+that it finds late is entered in the ledger; if it is not the attempt's own, it owes
+cleanup and is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from orchestrator._records import Call, Found
+from orchestrator.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from orchestrator._engine._parts import Parts
+    from orchestrator._storage import Search
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Makes the searches that are due."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Work with the engine's *parts*."""
+        self._store = parts.store
+        self._contexts = parts.contexts
+        self._calls = parts.calls
+        self._clock = parts.clock
+        self._released = parts.released
+
+    async def claim(self, limit: int, now: int) -> list[Search]:
+        """Take up to *limit* searches that are due."""
+        return await self._store.claim_searches(
+            limit=limit, loaded=self._contexts.loaded(), now=now
+        )
+
+    async def search(self, search: Search) -> None:
+        """Ask for the token once; a search that fails is made at its next time."""
+        try:
+            context = await self._contexts.get(
+                search.task_type, search.task_version, search.template_hash
+            )
+            if context is None:
+                return
+            inputs = await self._store.inputs_proto(search.id)
+            answer = await self._calls.make(
+                Call.FIND, search._replace(inputs=inputs), context
+            )
+            if not isinstance(answer, Found) or answer.job is None:
+                return
+            now = self._clock.now_us()
+            await self._store.record(search, search.attempt, answer.job, now)
+            await self._store.wake(search.id, now)
+            self._released(now)
+        except StoreUnavailableError as error:
+            logger.debug("search for %s is put off: %s", search.id, error)
+        except Exception:
+            logger.exception("searching for a job of %s broke", search.id)
