@@ -109,6 +109,10 @@ class Contexts:
         self._cache: dict[tuple[str, str, int], Context] = {}
         self._reading: dict[tuple[str, str, int], asyncio.Future[Context]] = {}
 
+    def connector(self, task_type: str, version: int) -> AsyncConnector[Any]:
+        """Return the connector, ConnectorNotFoundError without it."""
+        return self._registry.get_connector(task_type, version)
+
     def loaded(self) -> list[tuple[str, int]]:
         """Return the task types and versions that this node can run."""
         return self._registry.keys()

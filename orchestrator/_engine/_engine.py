@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from random import Random
 
+    from flyteidl2.core.tasks_pb2 import TaskTemplate
+
     from orchestrator._clock import Clock
     from orchestrator._config import Config
     from orchestrator._engine._contexts import Context
@@ -134,6 +136,19 @@ class Engine:
             )
             raise ConnectorNotFoundError(msg)
         return context
+
+    def job_of(
+        self, template: TaskTemplate, digest: str, meta: object, execution_id: str
+    ) -> NewJob:
+        """Return a job that a user knows, for the first attempt of an execution.
+
+        Raises:
+            ConnectorNotFoundError: Nothing here runs its task type.
+            Exception: *meta* is not the connector's, or cannot be encoded.
+        """
+        connector = self.contexts.connector(template.type, template.task_type_version)
+        context = self.contexts.add(connector, template, digest)
+        return new_job(meta, execution_id, 1, context)
 
     async def record_job(self, execution: Execution, meta: object, now: int) -> None:
         """Enter a job that a user found in the ledger, and wake its execution."""

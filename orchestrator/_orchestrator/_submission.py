@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator._config import Config
     from orchestrator._ids import IdFactory
     from orchestrator._policies import TaskLimits
+    from orchestrator._records import NewJob
     from orchestrator._registry import Registry
     from orchestrator._tasks import TaskTemplate
     from orchestrator.models import NativeInterface
@@ -141,6 +142,18 @@ def new_execution(
         request_hash="" if idempotency_key is None else request_hash(proto, encoded),
         replaces_failed=on_existing == "retry_if_not_succeeded",
     )
+
+
+def attached(new: NewExecution, job: NewJob, now: int) -> NewExecution:
+    """Return *new* as the execution of a job that exists already."""
+    new.row.update(
+        phase=str(Phase.RUNNING),
+        created_at=now,
+        meta=job.meta,
+        meta_version=job.meta_version,
+        job_key=job.job_key,
+    )
+    return new._replace(cause=str(Cause.ATTACHED), job=job)
 
 
 def request_hash(proto: TemplateProto, inputs: Encoded) -> str:

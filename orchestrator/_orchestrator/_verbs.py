@@ -18,7 +18,7 @@ from orchestrator._ids import Ids
 from orchestrator._orchestrator import _logs
 from orchestrator._orchestrator._handle import Handle
 from orchestrator._orchestrator._reading import Reading, checked
-from orchestrator._orchestrator._submission import Prepared, new_execution
+from orchestrator._orchestrator._submission import Prepared, attached, new_execution
 from orchestrator._phase import Phase, Resolution
 from orchestrator._registry import DEFAULT_REGISTRY, Registry
 from orchestrator._secrets import resolve as resolve_secrets
@@ -269,6 +269,54 @@ class Orchestrator(Reading):
         interfaces = [prepared[id(task)].interface for task in tasks]
         return await self._accept(news, interfaces, now)
 
+    async def attach(
+        self,
+        task: TaskTemplate | Any,
+        resource_meta: Any,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+    ) -> Handle:
+        """Take over a job that was created elsewhere: it is polled from now on.
+
+        A job belongs to one execution: attaching it again returns that one.
+
+        Args:
+            task: What the job runs, as for `submit`.
+            resource_meta: The job's handle, of the connector's ``metadata_type``.
+            inputs: What the job was given; a retry creates the next job with it.
+            labels: As for `submit`.
+            priority: As for `submit`.
+
+        Raises:
+            InvalidInputError: The field is named; nothing was stored. Also for a
+                job that an earlier execution has given up, and that is deleted.
+            ConnectorNotFoundError: Nothing here runs this task type.
+            StoreUnavailableError: Nothing was accepted.
+        """
+        prepared = Prepared.of(task, self._registry)
+        now = self._clock.now_us()
+        new = new_execution(
+            prepared,
+            inputs,
+            ids=self._ids,
+            now=now,
+            config=self._config,
+            labels=labels,
+            priority=priority,
+        )
+        try:
+            job = self._engine.job_of(
+                prepared.proto, prepared.stored[0], resource_meta, new.row["id"]
+            )
+        except Exception as error:
+            raise InvalidInputError("resource_meta", str(error)) from error
+        [handle] = await self._accept(
+            [attached(new, job, now)], [prepared.interface], now
+        )
+        return handle
+
     def check_secrets(self, task: TaskTemplate | Any) -> None:
         """Raise if a secret that *task* needs has no value in this process.
 
@@ -304,6 +352,9 @@ class Orchestrator(Reading):
             self._engine.scheduler.wake()
         self._reach("submit.after_commit")
         for new, result in zip(news, results, strict=True):
+            if result.conflict and new.job is not None:
+                problem = f"its job is being deleted for {result.execution_id}"
+                raise InvalidInputError("resource_meta", problem)
             if result.conflict:
                 raise IdempotencyConflictError(str(new.key), result.execution_id)
         return [

@@ -53,6 +53,9 @@ _KEY_COLUMNS = ("key", "execution_id", "request_hash", "created_at")
 _TEMPLATE_COLUMNS = ("hash", "proto", "json", "created_at")
 
 
+_JobKey = tuple[str, int, str]
+
+
 class NewExecution(NamedTuple):
     """A submission: the wide row's values, and what goes beside it."""
 
@@ -62,8 +65,16 @@ class NewExecution(NamedTuple):
     key: str | None = None
     request_hash: str = ""
     job: NewJob | None = None
+    """A job that exists already: its execution begins as RUNNING."""
     replaces_failed: bool = False
     """Whether a holder of the key that ended without success gives it up."""
+
+    @property
+    def job_of(self) -> _JobKey | None:
+        """Return what makes the job that exists already unique, None without one."""
+        if self.job is None:
+            return None
+        return (self.row["task_type"], self.row["task_version"], self.job.job_key)
 
 
 class Submitted(NamedTuple):
@@ -103,9 +114,10 @@ class Submit(Item):
     async def write(cls, tx: Tx, items: Sequence[Submit]) -> None:
         """Insert what is new; answer with the holder where a key is taken."""
         held = await cls._holders(tx, items)
+        jobs = await cls._holders_of_jobs(tx, items)
         fresh: list[NewExecution] = []
         for item in items:
-            own, item.result = cls._sort_out(item.news, held)
+            own, item.result = cls._sort_out(item.news, held, jobs)
             if any(answer.conflict for answer in item.result):
                 continue  # all or none
             fresh += own
@@ -114,18 +126,28 @@ class Submit(Item):
                 for new in own
                 if new.key is not None
             }
+            jobs |= {
+                new.job_of: Submitted(new.row["id"], existing=True)
+                for new in own
+                if new.job_of is not None
+            }
         if fresh:
             await cls._insert(tx, fresh, items[0].now)
 
     @staticmethod
     def _sort_out(
-        news: Sequence[NewExecution], held: dict[str | None, _Holder]
+        news: Sequence[NewExecution],
+        held: dict[str | None, _Holder],
+        jobs: dict[_JobKey, Submitted],
     ) -> tuple[list[NewExecution], list[Submitted]]:
         """Return what is to be inserted, and an answer for each of *news*."""
         fresh: list[NewExecution] = []
         answers: list[Submitted] = []
         mine: dict[str, _Holder] = {}
         for new in news:
+            if new.job_of in jobs:
+                answers.append(jobs[new.job_of])
+                continue
             key = new.key
             holder = None if key is None else mine.get(key) or held.get(key)
             if holder is not None and not (
@@ -160,6 +182,27 @@ class Submit(Item):
             (json.dumps(keys),),
         )
         return {key: _Holder(*rest) for key, *rest in rows}
+
+    @staticmethod
+    async def _holders_of_jobs(
+        tx: Tx, items: Sequence[Submit]
+    ) -> dict[_JobKey, Submitted]:
+        """Return whose the jobs are that are to be attached and known already."""
+        keys = {new.job_of for item in items for new in item.news} - {None}
+        if not keys:
+            return {}
+        rows = await tx.json(
+            "SELECT json_group_array(json_array(j.task_type, j.task_version,"
+            " j.job_key, j.execution_id, j.cleanup <> 'NONE')) FROM json_each(?) k"
+            " JOIN external_job j ON j.task_type = json_extract(k.value, '$[0]')"
+            " AND j.task_version = json_extract(k.value, '$[1]')"
+            " AND j.job_key = json_extract(k.value, '$[2]')",
+            (json.dumps(sorted(keys)),),
+        )
+        return {
+            (kind, version, key): Submitted(holder, existing=True, conflict=bool(owed))
+            for kind, version, key, holder, owed in rows
+        }
 
     @staticmethod
     async def _insert(tx: Tx, fresh: list[NewExecution], now: int) -> None:

@@ -112,7 +112,8 @@ def judge(
     """Check what must hold when everything is terminal and quiet.
 
     Class I: one job per token ever, none live. Class L: a second job may have been
-    made, but is in the ledger of jobs and does not live. Class N: never a second
+    made, but does not live: it ended by itself before any search could see it, or it
+    is in the ledger and was deleted. Class N: never a second
     job; one may live on if the ledger does not know it and the audit view of orphans
     names its execution. Class T: as N, since a worker may be away for longer than
     the service remembers. What a user gave up counts as N too, in every class.
@@ -175,7 +176,8 @@ def _duplicated(
     if service is not ServiceClass.LISTED:
         return [f"{token} has the jobs {ids}"]
     live = [job.id for job in same if job.live]
-    unrecorded = [job.id for job in same if job.id not in recorded]
+    # A search tells of one job: one that has ended may hide behind the attempt's own.
+    unrecorded = [job.id for job in same if job.live and job.id not in recorded]
     found = []
     if len(live) > 1:
         found.append(f"{token} has the live jobs {live}")

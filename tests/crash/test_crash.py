@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARES = 4
-_NEEDS_SWEEP = ("found late",)
-"""A service that lists a job later than ``find_settle``: only a sweep ends it."""
 
 
 @pytest.mark.timeout(180)
@@ -46,9 +44,7 @@ def test_other_classes_keep_their_smaller_promise(
 ) -> None:
     """Class L ends every second job, class N never makes one and says what it lost."""
     totals = Totals()
-    options = Options(
-        cycles=4, jobs=25, round_size=4, random_share=0.0, without=_NEEDS_SWEEP
-    )
+    options = Options(cycles=4, jobs=25, round_size=4, random_share=0.0)
     run_class(service, options, tmp_path, totals)
     assert totals.clean, "\n".join(table(service.value, totals, options.points))
     assert totals.kills == 4

@@ -58,6 +58,7 @@ def policy_of(service: ServiceClass) -> Policy:
         delete_timeout=_CALL_TIMEOUT,
         find_timeout=_CALL_TIMEOUT,
         find_settle=timedelta(seconds=0.2),
+        sweep_for=timedelta(seconds=10),
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from orchestrator import Orchestrator
 from orchestrator._ids import Ids
 from orchestrator._storage import upgrade
-from tests.engine.kit import CONFIG, Clock, registry_of
+from tests.engine.kit import CONFIG, Clock, Script, registry_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a migrated, empty database to copy: a migration takes a while."""
+    registry_of(Script())  # reads sources, once: no event loop may do that
     path = tmp_path_factory.mktemp("empty") / "empty.db"
     upgrade(make_url(f"sqlite:///{path}"), busy_s=5)
     return path

@@ -227,7 +227,22 @@ def test_an_empty_search_counts_only_after_the_settling() -> None:
     assert (change.cause, change.then) == ("KNOWN_ABSENT", Call.CREATE)
     assert change.sets["creates"] == 1, "what was known absent is no earlier call"
     assert change.sets["create_called_at"] == NOW
-    assert change.sets["refused"] == Refused.SEARCHED, "the token is swept for"
+    assert change.sets["refused"] == Refused.SEARCHED
+    assert change.sweep is None, "jobs without names cannot be told apart"
+
+
+@pytest.mark.parametrize("wish", [None, NOW])
+def test_a_search_that_is_believed_goes_on(wish: int | None) -> None:
+    """The service may list the job later: after the next create, and after an end."""
+    policies = make_policies(
+        can_find=True, names_jobs=True, find_settle=seconds(30), sweep_for=seconds(600)
+    )
+    row = _unknown(phase_at=NOW - 30 * SECOND, abort_requested_at=wish)
+    change = _decide(row, Found(None), policies)
+    assert change.cause == ("KNOWN_ABSENT" if wish is None else "ABORTED_UNSUBMITTED")
+    assert change.sweep == (NOW + 30 * SECOND, NOW + 600 * SECOND)
+    never = make_policies(can_find=True, names_jobs=True, sweep_for=seconds(0))
+    assert _decide(row, Found(None), never).sweep is None
 
 
 def test_a_search_that_finds_adopts() -> None:

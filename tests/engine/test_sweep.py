@@ -1,0 +1,121 @@
+"""Jobs that a search finds later than it was waited for: entered, deleted, no more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from orchestrator._config import Policy
+from orchestrator.connectors import AsyncConnector
+from tests.engine.kit import DONE, KILLED, RUNNING, Meta, Script, a_task, causes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from orchestrator import Orchestrator
+    from tests.engine.kit import Clock
+
+    Start = Callable[..., Awaitable[Orchestrator]]
+
+
+class _Nameless(Script):
+    """Whose jobs are told apart by their whole metas."""
+
+    job_key = AsyncConnector.job_key  # type: ignore[assignment]
+
+
+CUT = ConnectionError("cut")
+HOURS = 3600
+
+
+def _deleted(script: Script) -> list[str]:
+    return [given["meta"].job for call, given in script.calls if call == "delete"]
+
+
+def _searches(script: Script) -> list[float]:
+    return [at for call, at in script.times if call == "find"]
+
+
+async def test_a_second_job_that_is_listed_late_is_deleted(
+    engine: Start, clock: Clock
+) -> None:
+    """It was taken for absent and created again; the attempt's own job goes on."""
+    script = Script(
+        clock=clock,
+        create=[CUT, Meta("again")],
+        find=[None, None, Meta("again"), Meta("first")],
+        get=[RUNNING, RUNNING, DONE, KILLED],
+    )
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    ended = await clock.until_ended(orchestrator, handle.id)
+    assert (ended.phase, ended.job_key) == ("SUCCEEDED", "again")
+    await clock.pass_(300, orchestrator)
+    assert _deleted(script) == ["first"]
+    assert [job.job_key for job in await orchestrator.jobs(handle.id)] == [
+        "again",
+        "first",
+    ]
+
+
+async def test_a_job_that_is_listed_after_its_abort_is_deleted(
+    engine: Start, clock: Clock
+) -> None:
+    """Nothing was there when the abort was decided, and then something is."""
+    script = Script(
+        clock=clock, create=CUT, find=[None, None, None, Meta("late")], get=KILLED
+    )
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    await clock.pass_(20, orchestrator)
+    assert script.number("find") == 1
+    await orchestrator.abort(handle.id)
+    ended = await clock.until_ended(orchestrator, handle.id)
+    assert ended.phase == "ABORTED"
+    assert (await causes(orchestrator, handle.id))[-1] == "ABORTED_UNSUBMITTED"
+    await clock.pass_(300, orchestrator)
+    assert _deleted(script) == ["late"]
+
+
+async def test_searches_become_rarer_and_end(engine: Start, clock: Clock) -> None:
+    """At twice the age each time, the last one when ``sweep_for`` is over."""
+    policy = Policy(jitter=0.0, sweep_for=timedelta(minutes=10))
+    script = Script(
+        clock=clock,
+        create=[CUT, Meta("again")],
+        find=[None, None, Meta("again")],
+        policy=policy,
+    )
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    await clock.until_ended(orchestrator, handle.id)
+    await clock.pass_(2 * HOURS, orchestrator)
+    absent, *later = _searches(script)[1:]
+    ages = [round(at - absent) for at in later]
+    assert ages == [30, 60, 120, 240, 480, 600]
+
+
+async def test_a_search_goes_on_after_a_restart(engine: Start, clock: Clock) -> None:
+    """It is a row, not a timer of a process."""
+    answers: dict[str, Any] = {"create": [CUT, Meta("again")], "get": [DONE]}
+    first = await engine(Script(find=[None, None, Meta("again")], **answers))
+    handle = await first.submit(a_task())
+    await clock.until_ended(first, handle.id)
+    await first.crash()
+    script = Script(find=Meta("first"), get=KILLED)
+    second = await engine(script)
+    await clock.pass_(300, second)
+    assert _deleted(script) == ["first"]
+
+
+async def test_nothing_is_swept_where_jobs_have_no_names(
+    engine: Start, clock: Clock
+) -> None:
+    """Without ``job_key`` the attempt's own job could be taken for a second one."""
+    script = _Nameless(create=[CUT, Meta("again")], find=[None, None, Meta("first")])
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    await clock.until_ended(orchestrator, handle.id)
+    await clock.pass_(2 * HOURS, orchestrator)
+    assert script.number("find") == 2
+    assert _deleted(script) == []
