@@ -28,7 +28,7 @@ class Cleaner:
         self._store = parts.store
         self._contexts = parts.contexts
         self._calls = parts.calls
-        self._clock = parts.clock
+        self._belief = parts.belief
         self._rng = parts.rng
         self._reach = parts.faults.reach
         self._released = parts.released
@@ -60,7 +60,7 @@ class Cleaner:
         except Exception as error:
             logger.exception("cleaning up job %s broke", job.job_key)
             problem = self._calls.say(f"{type(error).__name__}: {error}")
-        now = self._clock.now_us()
+        now = self._belief.now()
         due: int | None = None
         if problem is None:
             cleanup = Cleanup.DONE
@@ -98,7 +98,8 @@ class Cleaner:
         if isinstance(answer, CallFailed):
             # Services list new jobs late, and a debt is no younger than its job.
             grace = duration_to_us(context.policies.policy.gone_grace)
-            listed = self._clock.now_us() >= job.since + grace
+            now = self._belief.believed(job.since, self._belief.now())
+            listed = now >= job.since + grace
             return None if _is_gone(answer) and listed else answer.message
         phase = answer.phase if isinstance(answer, Got) else None
         if phase in REMOTE_TERMINAL:
@@ -109,7 +110,7 @@ class Cleaner:
 
     def _too_late(self, job: OwedJob, context: Context, now: int) -> bool:
         deadline = duration_to_us(context.policies.policy.cleanup_deadline)
-        return now >= job.since + deadline
+        return self._belief.believed(job.since, now) >= job.since + deadline
 
     def _delay(self, job: OwedJob, context: Context | None) -> int:
         if context is not None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._engine._belief import Belief
 from orchestrator._engine._calls import Calls, new_job
 from orchestrator._engine._cleaner import Cleaner
 from orchestrator._engine._contexts import Contexts
@@ -67,11 +68,13 @@ class Engine:
             output_prefix=config.output_prefix,
             late=self._late,
         )
+        belief = Belief(clock)
         self.scheduler = Scheduler(
             store=self.store,
             contexts=self.contexts,
             lease=self.lease,
             clock=clock,
+            belief=belief,
             config=config,
             faults=faults,
             changed=self.waiters.changed,
@@ -82,6 +85,7 @@ class Engine:
             calls=self.calls,
             lease=self.lease,
             clock=clock,
+            belief=belief,
             rng=rng,
             faults=faults,
             released=self.scheduler.released,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from orchestrator._clock import Clock
+    from orchestrator._engine._belief import Belief
     from orchestrator._engine._calls import Calls
     from orchestrator._engine._contexts import Contexts
     from orchestrator._engine._lease import Lease
@@ -31,6 +32,7 @@ class Parts:
     calls: Calls
     lease: Lease
     clock: Clock
+    belief: Belief
     rng: Random
     faults: Faults
     released: Callable[[int], None]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator._clock import Clock
     from orchestrator._config import Config
+    from orchestrator._engine._belief import Belief
     from orchestrator._engine._cleaner import Cleaner
     from orchestrator._engine._contexts import Contexts
     from orchestrator._engine._lease import Lease
@@ -57,6 +58,7 @@ class Scheduler:
         contexts: Contexts,
         lease: Lease,
         clock: Clock,
+        belief: Belief,
         config: Config,
         faults: Faults,
         changed: Callable[[], None],
@@ -66,6 +68,7 @@ class Scheduler:
         self._contexts = contexts
         self._lease = lease
         self._clock = clock
+        self._belief = belief
         self._config = config
         self._reach = faults.reach
         self._changed = changed
@@ -109,7 +112,7 @@ class Scheduler:
         self.ticks += 1
         room = self._config.in_flight_max - len(self._tasks)
         limit = max(min(self._config.batch_max, room), 0)
-        now = self._clock.now_us()
+        now = self._belief.now()
         # The node that claims is the node that writes, also if a heartbeat finds the
         # lease broken in between and begins another.
         node = self._lease.node
@@ -178,6 +181,7 @@ class Scheduler:
             try:
                 if not self._lease.trusted():
                     await self._lease.renew()
+                await self._follow_clock()
                 report = await self.tick(wait=False)
                 if report.full:
                     await self._clock.sleep(0)
@@ -215,6 +219,7 @@ class Scheduler:
         while True:
             version = None
             try:
+                await self._follow_clock()
                 version = await self._store.data_version()
             except StoreError as error:
                 logger.debug("database is away: %s", error)
@@ -226,6 +231,13 @@ class Scheduler:
                 self._changed()
             seen = version
             await self._clock.sleep(seconds)
+
+    async def _follow_clock(self) -> None:
+        """Keep rows from waiting for hours that the wall clock shows once more."""
+        self._belief.now()
+        for since, size in self._belief.steps_back():
+            await self._store.bring_forward(since, size)
+            self._wake.set()
 
     async def beat(self) -> None:
         """Renew the lease, again and again."""

@@ -58,6 +58,7 @@ class Stepper:
         self._calls = parts.calls
         self._lease = parts.lease
         self._clock = parts.clock
+        self._belief = parts.belief
         self._rng = parts.rng
         self._reach = parts.faults.reach
         self._released = parts.released
@@ -79,8 +80,9 @@ class Stepper:
             if context is None:
                 observation = Unloaded()
             while True:
-                now = self._clock.now_us()
-                change = decide(row, observation, now, policies, self._rng)
+                now = self._belief.now()
+                error = self._belief.error(row.submitted_at)
+                change = decide(row, observation, now, policies, self._rng, error=error)
                 if change.writes:
                     self._reach(f"{_point(change)}.before_commit")
                     item, flushed = self._store.apply(row, change, node=node, now=now)

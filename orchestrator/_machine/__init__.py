@@ -69,7 +69,7 @@ def decide(
     policies: Policies,
     rng: Random,
     *,
-    believed: int | None = None,
+    error: int = 0,
 ) -> Change:
     """Return what *observation* means for *row*.
 
@@ -79,14 +79,14 @@ def decide(
         now: Microseconds UTC, of the app clock.
         policies: The connector's and the template's.
         rng: For jitter only.
-        believed: The time by which deadlines fire; differs from *now* after the
-            wall clock was seen to step. None for *now*.
+        error: Microseconds by which the wall clock was seen to step, on balance,
+            since the row was submitted. No limit fires early, and no token counts
+            as younger than it may be.
 
     Raises:
         IllegalTransition: The observation cannot belong to the phase: a bug.
     """
-    believed = now if believed is None else believed
-    case = Case(row, now, believed, policies, rng, row.timer)
+    case = Case(row, now, error, policies, rng, row.timer)
     if isinstance(observation, Poisoned):
         return _needs_no_call(case) or case.hold(Hold.POISON, observation.message)
     if isinstance(observation, Unloaded):

@@ -49,11 +49,20 @@ class Case(NamedTuple):
 
     row: Claimed
     now: int
-    believed: int
+    error: int
     policies: Policies
     rng: Random
     timer: Timer
     """The row's, or what this decision has made of it so far."""
+
+    @property
+    def believed(self) -> int:
+        """Return the time by which limits fire: never early after a step."""
+        return self.now - self.error if self.error > 0 else self.now
+
+    def age_of(self, since: int) -> int:
+        """Return how long ago *since* may have been, at most."""
+        return self.now - since - min(self.error, 0)
 
     @property
     def phase(self) -> Phase:
@@ -280,7 +289,8 @@ class Case(NamedTuple):
         """Whether the job is old enough for a ``get`` that says "gone" to be true."""
         row = self.row
         created = row.created_at if row.created_at is not None else row.phase_at
-        return self.now >= created + duration_to_us(self.policies.policy.gone_grace)
+        grace = duration_to_us(self.policies.policy.gone_grace)
+        return self.believed >= created + grace
 
     def polled(self) -> Case:
         """Return the case with one more ``get`` counted."""

@@ -184,7 +184,7 @@ def recover(case: Case, *, in_flight: bool) -> Change:
     """
     row, policies = case.row, case.policies
     called = row.create_called_at if row.create_called_at is not None else row.phase_at
-    if policies.remembers(case.now - called) and not row.refused & Refused.REPLAY:
+    if policies.remembers(case.age_of(called)) and not row.refused & Refused.REPLAY:
         return _create_again(case, Cause.REPLAYED, creates=row.creates + 1)
     if in_flight:
         # The detached call may still answer, and its answer goes to the ledger.
@@ -241,9 +241,10 @@ def find_absent(case: Case) -> Change:
     # From the moment in which the last call was known to be over: it may have taken
     # effect until then.
     settled = row.phase_at + duration_to_us(case.policies.policy.find_settle)
-    if case.now < settled:
+    if case.believed < settled:
         timer = case.timer._replace(errors=0, errors_since=None, budget_us=0)
-        return case.note(due=settled, timer=timer)
+        wait = settled - case.believed
+        return case.note(due=case.now + wait, timer=timer)
     reason = case.pressing()
     if reason is AbortReason.USER:
         cause = Cause.ABORTED_UNSUBMITTED

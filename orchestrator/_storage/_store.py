@@ -244,6 +244,14 @@ class Store:
             Run(lambda tx: _nodes.see_connectors(tx, connectors, now))
         )
 
+    async def bring_forward(self, since: int, size: int) -> None:
+        """Make what waits due *size* microseconds sooner: the clock went back by it.
+
+        *since* is a moment shortly before. Several processes notice a step: what was
+        brought forward twice is due now. What waits for longer than the step stays.
+        """
+        await self.writer.write(Run(lambda tx: _wishes.bring_forward(tx, since, size)))
+
     async def register_node(self, node: str, *, version: str, until: int) -> None:
         """Enter this start of this process, and take its lock file."""
         now = self.now_us()

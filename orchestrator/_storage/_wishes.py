@@ -1,4 +1,7 @@
-"""What users wish of a row: abort, resolve, wake. Steps act on it, soon."""
+"""What users wish of a row: abort, resolve, wake. Steps act on it, soon.
+
+And what moves a row's time without looking at the row.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,10 @@ _RESOLVED = "SELECT count(*) FROM execution WHERE id = ? AND resolution = ?"
 _WAKE = (
     "UPDATE timer SET due_at = CASE WHEN node IS NULL THEN min(due_at, ?)"
     " ELSE due_at END, woken = woken + 1 WHERE execution_id = ?"
+)
+_BRING_FORWARD = (
+    "UPDATE timer SET due_at = due_at - ?1 WHERE node IS NULL"
+    " AND due_at >= ?2 - ?1 AND due_at < ?2 + ?1"
 )
 
 
@@ -59,3 +66,8 @@ async def resolved(tx: Tx, execution_id: str, resolution: Resolution) -> bool:
 async def wake(tx: Tx, execution_id: str, now: int) -> bool:
     """Make a live row due now; False if it is terminal or unknown."""
     return bool(await tx.run(_WAKE, (now, execution_id)))
+
+
+async def bring_forward(tx: Tx, since: int, size: int) -> None:
+    """Move the waiting rows' due times, after the clock went back by *size*."""
+    await tx.run(_BRING_FORWARD, (size, since))

@@ -10,7 +10,14 @@ import pytest
 from orchestrator._machine import decide
 from orchestrator._phase import LIVE, Phase, RemotePhase, Resolution
 from orchestrator._records import Due, Got
-from tests.support.factories import HOUR, NOW, make_claimed, make_new, make_policies
+from tests.support.factories import (
+    HOUR,
+    NOW,
+    SECOND,
+    make_claimed,
+    make_new,
+    make_policies,
+)
 from tests.support.stores import (
     NODE,
     apply,
@@ -164,3 +171,21 @@ async def test_submitting_wakes_nothing_else(store: Store) -> None:
     await store.submit([make_new(ready_at=LATER)], NOW)
     assert await claim(store) == []
     assert await store.get(execution_id) is not None
+
+
+async def test_after_a_step_back_what_waits_is_brought_forward(store: Store) -> None:
+    """Overdue rows too, but not what waits for longer than the clock went back."""
+    times = {"overdue": -1, "soon": 60 * SECOND, "tomorrow": 24 * HOUR}
+    news = {
+        name: make_new(ready_at=NOW + offset, start_at=NOW + offset)
+        for name, offset in times.items()
+    }
+    await store.submit(list(news.values()), NOW)
+    await store.bring_forward(NOW, HOUR)
+    due = dict(await query(store, "SELECT execution_id, due_at FROM timer"))
+    moved = {name: due[new.row["id"]] - NOW for name, new in news.items()}
+    assert moved == {
+        "overdue": -1 - HOUR,
+        "soon": 60 * SECOND - HOUR,
+        "tomorrow": 24 * HOUR,
+    }

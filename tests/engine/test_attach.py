@@ -1,4 +1,4 @@
-"""Jobs that were created elsewhere: taken over, polled, retried, deleted like others."""
+"""Jobs that were created elsewhere: taken over, then treated like any other."""
 
 from __future__ import annotations
 

@@ -154,14 +154,14 @@ def test_the_deadline_ends_every_live_phase() -> None:
     assert unknown.then is Call.LOOKUP
 
 
-def test_a_deadline_fires_only_if_the_believed_time_is_past_it() -> None:
-    """After the wall clock stepped, the engine hands in the time to believe."""
+def test_no_limit_fires_early_after_a_step_forward() -> None:
+    """The engine hands in by how much the wall clock stepped."""
     row = make_claimed(Phase.RUNNING, deadline_at=NOW + HOUR)
     stepped, policies = NOW + 2 * HOUR, make_policies(run_timeout_us=HOUR)
-    change = decide(row, Due(), stepped, policies, Random(1), believed=NOW)
+    change = decide(row, Due(), stepped, policies, Random(1), error=2 * HOUR)
     assert change.then is Call.GET
     ran = row._replace(run_started_at=NOW - MINUTE)
-    change = decide(ran, Due(), stepped, policies, Random(1), believed=NOW)
+    change = decide(ran, Due(), stepped, policies, Random(1), error=2 * HOUR)
     assert change.then is Call.GET
 
 
