@@ -39,11 +39,13 @@ POLICY = Policy(
     find_timeout=timedelta(seconds=30),
     poll_budget=timedelta(hours=2),
     create_budget=timedelta(hours=2),
+    sweep_for=timedelta(hours=6),
     cleanup_deadline=timedelta(hours=12),
 )
 _TIMEOUT_S = 30.0
-# Shorter than find_settle: a search that comes later than that surely finds it.
-_ARRIVES_S_MAX = 25.0
+# Mostly shorter than find_settle. A job that arrives later than that is made twice by
+# a service that can only search, and the sweep ends the second one.
+_ARRIVES_S_MAX = 40.0
 
 _PHASES = {
     State.QUEUED: TaskExecution.QUEUED,

@@ -166,7 +166,8 @@ class Database:
         """Whether anything is left to do."""
         live = "SELECT count(*) FROM timer"
         debts = "SELECT count(*) FROM external_job WHERE cleanup = 'DUE'"
-        return bool(self.number(live) or self.number(debts))
+        searches = "SELECT count(*) FROM sweep"
+        return any(map(self.number, (live, debts, searches)))
 
     def terminal_hashes(self) -> dict[str, str]:
         """Return a hash over all columns of each terminal row, by id (P4)."""

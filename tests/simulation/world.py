@@ -136,11 +136,18 @@ class World:
         self._under_way.append((at, kind, token))
 
     def find(self, token: str) -> Job | None:
-        """Return the first job of *token* that the service still knows."""
+        """Return a live job of *token*, else one that the service still knows.
+
+        The first live one, else the last: who asks again after one has ended learns
+        of a second one.
+        """
         self.catch_up()
         now = self.clock.now_us()
         known = self._by_token.get(token, [])
-        return next((j for j in known if j.state(now) is not State.GONE), None)
+        still = [job for job in known if job.state(now) is not State.GONE]
+        return next(
+            (job for job in still if job.live(now)), still[-1] if still else None
+        )
 
     def delete(self, job: Job) -> None:
         """Take a delete for *job*: it takes effect soon, or never."""
