@@ -13,6 +13,13 @@ Nothing here needs a test framework, and nothing else imports it.
 
 from __future__ import annotations
 
+from orchestrator.testing._check import (
+    CRASH_POINTS,
+    Check,
+    Outcome,
+    Report,
+    check_connector,
+)
 from orchestrator.testing._clock import START_US, ManualClock
 from orchestrator.testing._jobserver import JobServer
 from orchestrator.testing._jobserver._ledger import JobCall
@@ -27,17 +34,22 @@ from orchestrator.testing._jobserver._vocabulary import (
 from orchestrator.testing._scripted import Answer, ScriptedConnector, ScriptedMeta
 
 __all__ = [
+    "CRASH_POINTS",
     "START_US",
     "Answer",
+    "Check",
     "Fault",
     "Job",
     "JobCall",
     "JobServer",
     "JobSpec",
     "ManualClock",
+    "Outcome",
+    "Report",
     "Rule",
     "ScriptedConnector",
     "ScriptedMeta",
     "ServiceClass",
     "State",
+    "check_connector",
 ]
