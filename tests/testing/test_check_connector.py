@@ -174,7 +174,7 @@ async def test_what_is_kept_in_memory_is_lost_in_a_crash(
     report = await check(
         lambda: KeepsJobsInMemory(client),
         crash_points=["create.after_call", "get.before_call", "delete.after_call"],
-        timeout=timedelta(seconds=0.5),
+        timeout=timedelta(seconds=1),
     )
     assert failed(report) == {"crash at get.before_call", "crash at delete.after_call"}
 
@@ -232,12 +232,12 @@ async def test_a_service_that_lists_later_than_find_settle(
 ) -> None:
     """The policy is what is wrong, and a longer settle time mends it."""
     options = {
-        "inputs": spec(hidden_s=0.1),
-        "long_inputs": spec(hidden_s=0.1, until_told=True),
+        "inputs": spec(hidden_s=0.4),
+        "long_inputs": spec(hidden_s=0.4, until_told=True),
         "crash_points": ["create.after_call"],
         "count_jobs": server.count_jobs,
     }
-    short, enough = (Policy(find_settle=timedelta(seconds=s)) for s in (0.02, 0.5))
+    short, enough = (Policy(find_settle=timedelta(seconds=s)) for s in (0.02, 0.8))
     report = await check(JobServerL(client, policy=short), **options)
     assert failed(report) == {"find", "crash at create.after_call"}
     report = await check(JobServerL(client, policy=enough), **options)
@@ -308,8 +308,8 @@ async def test_a_delete_that_is_not_one(
     """Repeated, of what has ended, without effect, or with an end that nobody sees."""
     report = await check(
         kind(client),
-        long_inputs=spec(until_told=True, delete_s=0.1),
-        timeout=timedelta(seconds=0.5),
+        long_inputs=spec(until_told=True, delete_s=0.6 * (kind is SaysItIsFinal)),
+        timeout=timedelta(seconds=1),
     )
     assert failed(report) == names
 

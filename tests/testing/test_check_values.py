@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Check = Callable[..., Awaitable[Report]]
 
 
-BLOCK_S = 0.08
+BLOCK_S = 0.12
 
 
 # States

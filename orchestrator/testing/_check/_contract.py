@@ -189,7 +189,7 @@ async def states(
         except Exception as error:
             seen = f"the vendor's state {name} raises {described(error)}"
             raise FindingError(seen, _MAP_IT) from error
-        phase = getattr(answer, "phase", answer)
+        phase: Any = getattr(answer, "phase", answer)
         if PHASE_NAMES.get(phase, RemotePhase.UNDEFINED) == RemotePhase.UNDEFINED:
             seen = f"the vendor's state {name} becomes the phase {phase!r}"
             raise FindingError(seen, _MAP_IT)

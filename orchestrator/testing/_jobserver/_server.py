@@ -118,7 +118,7 @@ class Listener:
         self._faults = _Counted(seed)
         self._withheld: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None] | None] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port (a free one for 0)."""
@@ -130,10 +130,9 @@ class Listener:
         """Cut every connection and close the ledger."""
         if self._server is not None:
             self._server.close()
-        open_ones = [task for task in self._connections if task is not None]
-        for task in open_ones:
+        for task in self._connections:
             task.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
+        await asyncio.gather(*self._connections, return_exceptions=True)
         self._ledger.close()
 
     def rule(self, rules: Iterable[Rule]) -> None:
@@ -151,6 +150,8 @@ class Listener:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task of its own")
         self._connections.add(task)
         try:
             while (request := await _read(reader)) is not None:
