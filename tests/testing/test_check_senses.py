@@ -67,7 +67,7 @@ async def test_logs_are_kept_from_debug_on_and_others_hear_no_more_than_before()
             logger = logging.getLogger("somebody.client")
             logger.debug("quiet %s", "words")
             try:
-                raise ValueError("with a cause")
+                int("with a cause")
             except ValueError:
                 logger.exception("loud")
             logging.getLogger("aiosqlite").debug("a row again")
