@@ -198,7 +198,7 @@ def resolve(
     return values
 
 
-def _forms(value: str) -> set[str]:
+def spellings(value: str) -> set[str]:
     """Return the spellings in which services and clients quote *value*."""
     raw = value.encode("utf-8", "surrogatepass")
     forms = {
@@ -247,7 +247,7 @@ class Redactor:
             return
         for value in fresh:
             self._values.add(value)
-            self._forms |= _forms(value)
+            self._forms |= spellings(value)
         ordered = sorted(self._forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, ordered)))
 

@@ -25,6 +25,16 @@ BREACHES = {
         "SQLAlchemy and Alembic",
     ),
     "the machine reads the clock": ("_machine.py", "import time", "machine are pure"),
+    "the command uses the test kit": (
+        "cli/_run.py",
+        "from orchestrator import testing",
+        "test kit is for tests",
+    ),
+    "the test kit needs pytest": (
+        "testing/_scripted.py",
+        "import pytest",
+        "No test framework",
+    ),
     "a module without a place": ("_misc.py", "", "Layers"),
 }
 

@@ -102,6 +102,18 @@ def test_a_killed_orchestrator_is_resumed_and_the_command_ran_once(
     assert "invoices sent: 1" in said
 
 
+def test_a_connector_is_tested_and_its_fault_is_named(tmp_path: Path) -> None:
+    """The good one passes all; of the other one the promise fails, with advice."""
+    said = run(tmp_path, "05_test_your_connector.py")
+    good, _, bad = said.partition("ForgetfulConnector")
+    assert "ok            crash at create.after_call" in good
+    assert "failed" not in good
+    assert "failed        create_is_idempotent" in bad
+    assert "failed        crash at create.after_call" in bad
+    assert bad.count("failed  ") == 3
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

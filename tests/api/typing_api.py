@@ -44,6 +44,22 @@ from orchestrator.connectors.process import ProcessConnector, ProcessTask
 from orchestrator.connectors.utils import convert_to_flyte_phase, is_terminal_phase
 from orchestrator.extend import TaskTemplate
 from orchestrator.models import NativeInterface, SerializationContext
+from orchestrator.testing import (
+    Check,
+    Fault,
+    JobCall,
+    JobServer,
+    JobSpec,
+    ManualClock,
+    Report,
+    Rule,
+    ScriptedConnector,
+    State,
+    check_connector,
+)
+from orchestrator.testing import (
+    Job as ServerJob,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,6 +300,34 @@ def records(execution: Execution, transition: Transition, job: Job) -> None:
     assert_type(transition.at, datetime)
     assert_type(job.job_key, str)
     assert_type(job.adopted_at, datetime | None)
+
+
+# The test kit
+
+
+async def checked(task: TaskTemplate, connector: CopyConnector) -> None:
+    """A connector or what makes one; a report of checks."""
+    rules = (Rule(do=Fault.REFUSE, status=429, times=1),)
+    async with JobServer(JobSpec(run_s=0.5), rules) as server:
+        report = await check_connector(
+            connector,
+            task,
+            {"rows": 1},
+            long_inputs={"rows": 10**9},
+            count_jobs=server.count_jobs,
+            states=list(State),
+            map_state={"SUCCEEDED": TaskExecution.SUCCEEDED}.__getitem__,
+            crash_points=["create.after_call"],
+            timeout=timedelta(seconds=30),
+        )
+        await check_connector(lambda: connector, task, crash_points=())
+        assert_type(report, Report)
+        assert_type(report["create_is_idempotent"], Check)
+        assert_type(report.failed, list[Check])
+        assert_type(server.jobs(), list[ServerJob])
+        assert_type(server.calls("create"), list[JobCall])
+    scripted = ScriptedConnector(clock=ManualClock(), get=TimeoutError())
+    assert_type(scripted.number("get"), int)
 
 
 # The errors

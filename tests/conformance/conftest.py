@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from orchestrator._storage import HEAD, upgrade
 from orchestrator._storage._migrate import VERSION_TABLE
-from tests.support.clock import ManualClock
+from orchestrator.testing import ManualClock
 from tests.support.stores import check_store, make_store, preload
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from orchestrator._records import Claimed
     from orchestrator._storage import Store
-    from tests.support.clock import ManualClock
+    from orchestrator.testing import ManualClock
 
 
 @pytest.fixture

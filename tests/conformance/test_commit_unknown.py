@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from orchestrator._records import Change, Claimed, Observation
     from orchestrator._storage import Store
-    from tests.support.clock import ManualClock
+    from orchestrator.testing import ManualClock
 
 pytestmark = pytest.mark.parametrize("lost", ["before", "after"])
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from orchestrator._records import Change, Claimed
     from orchestrator._storage import Store
     from orchestrator._storage._tx import Tx
-    from tests.support.clock import ManualClock
+    from orchestrator.testing import ManualClock
 
 LEASE = MINUTE
 

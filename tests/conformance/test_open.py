@@ -21,7 +21,7 @@ from orchestrator.errors import (
     NotADatabaseError,
     SchemaMismatchError,
 )
-from tests.support.clock import ManualClock
+from orchestrator.testing import ManualClock
 from tests.support.factories import NOW, make_new
 from tests.support.stores import CONFIG, make_store, query
 

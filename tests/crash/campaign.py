@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 
 from orchestrator._faults import FAULT_POINTS
+from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import Acknowledged, Verdict, judge, judge_kill, overlapping
@@ -26,7 +27,6 @@ from tests.crash.life import Life, Orders, live
 from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.connectors import REMEMBERED_S
 from tests.jobserver.launch import RunningServer, job_server
-from tests.jobserver.vocabulary import ServiceClass
 from tests.jobserver.witness import Witness
 
 POINTS: tuple[str, ...] = tuple(FAULT_POINTS)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator._ids import create_token
 from orchestrator.errors import InvalidInputError
+from orchestrator.testing._jobserver._vocabulary import execution_of
 from tests.crash.scenario import STAGES
-from tests.jobserver.vocabulary import execution_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.jobserver.vocabulary import ServiceClass, State
+from orchestrator.testing import ServiceClass, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.jobserver.vocabulary import Fault, JobSpec, Rule, ServiceClass, State
+from orchestrator.testing import Fault, JobSpec, Rule, ServiceClass, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.testing import ServiceClass
 from tests.crash.campaign import POINTS, Options, reachable, run_class
 from tests.crash.figures import Totals, table
-from tests.jobserver.vocabulary import ServiceClass
 
 if TYPE_CHECKING:
     from pathlib import Path

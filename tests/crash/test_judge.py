@@ -12,12 +12,12 @@ from sqlalchemy import create_engine
 
 from orchestrator._storage._ddl import SQLITE_VIEWS
 from orchestrator._storage._schema import metadata
+from orchestrator.testing import JobSpec, ServiceClass, State
 from tests.crash.audit import Audit
 from tests.crash.board import Board, Reading
 from tests.crash.figures import Totals, load, save
 from tests.crash.judge import Acknowledged, Verdict, judge
 from tests.crash.scenario import KINDS, Plan, batch
-from tests.jobserver.vocabulary import JobSpec, ServiceClass, State
 from tests.jobserver.witness import WitnessedJob
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from orchestrator._faults import FAULT_POINTS
 from orchestrator._registry import Registry
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
+from orchestrator.testing import ServiceClass
 from tests.crash.board import Board
 from tests.crash.hand import Hand
 from tests.crash.points import Points
 from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
 from tests.jobserver.client import JobClient
 from tests.jobserver.connectors import CONNECTORS
-from tests.jobserver.vocabulary import ServiceClass
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Config, Orchestrator, Policy, Registry, TaskTemplate
-from orchestrator.connectors import AsyncConnector, Resource, ResourceMeta
+from orchestrator.connectors import Resource
 from orchestrator.models import NativeInterface
-from tests.support.clock import ManualClock
+from orchestrator.testing import ManualClock, ScriptedConnector, ScriptedMeta
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from orchestrator import Execution
+    from orchestrator.connectors import AsyncConnector
+    from orchestrator.testing import Answer
 
 DEADLINE_S = 10.0
 """Real seconds that a test waits for what has to come at once."""
@@ -32,6 +32,7 @@ CONFIG = Config(
 """On a manual clock these are timers like others: rare ones keep tests short."""
 
 POLICY = Policy(jitter=0.0)
+Meta = ScriptedMeta
 QUEUED = Resource(phase=TaskExecution.QUEUED)
 RUNNING = Resource(phase=TaskExecution.RUNNING, message="at work")
 DONE = Resource(phase=TaskExecution.SUCCEEDED, outputs={"result": "good"})
@@ -39,105 +40,17 @@ FAILED = Resource(phase=TaskExecution.FAILED, message="bad")
 RETRYABLE = Resource(phase=TaskExecution.RETRYABLE_FAILED, message="unlucky")
 KILLED = Resource(phase=TaskExecution.ABORTED)
 
-Answer = Any
-"""What a call answers: a value, an exception to raise, or an async function."""
 
-
-@dataclass
-class Meta(ResourceMeta):
-    """The handle of a scripted job."""
-
-    job: str
-
-
-class Script(AsyncConnector[Meta]):
-    """Answers each call with what the test has written, the last answer for ever.
-
-    Attributes:
-        answers: Call to its answers, in order.
-        calls: Every call with its arguments, in order.
-        times: Every call's name with the clock's seconds.
-    """
+class Script(ScriptedConnector):
+    """A scripted connector whose job has one output, and whose delays are exact."""
 
     name = "script"
-    metadata_type = Meta
     policy = POLICY
 
-    def __init__(
-        self, task_type: str = "script", *, clock: Any = None, **answers: Answer
-    ) -> None:
+    def __init__(self, task_type: str = "script", **answers: Answer) -> None:
         """Answer with *answers*; class members like ``policy`` may be among them."""
-        self.task_type_name = task_type
-        self.answers: dict[str, list[Answer]] = {
-            "create": [None], "get": [RUNNING, DONE], "delete": [None], "find": [None]
-        }  # fmt: skip
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.times: list[tuple[str, float]] = []
-        self._clock = clock
-        self._began_us = clock.now_us() if clock is not None else 0
-        self._jobs = count(1)
-        self._called = asyncio.Condition()
-        if "find" in answers:
-            vars(self)["find"] = self._find
-        for name, given in answers.items():
-            if name in self.answers:
-                self.answers[name] = given if isinstance(given, list) else [given]
-            else:
-                setattr(self, name, given)
-
-    def job_key(self, resource_meta: Meta) -> str:
-        """Return the job's name."""
-        return resource_meta.job
-
-    async def create(
-        self,
-        task_template: Any,
-        output_prefix: str,
-        inputs: dict[str, Any] | None = None,
-        task_execution_metadata: Any = None,
-        **kwargs: Any,
-    ) -> Meta:
-        """Make a job."""
-        given = {"inputs": inputs, "metadata": task_execution_metadata, **kwargs}
-        answer = await self._answer("create", given)
-        return Meta(f"job-{next(self._jobs)}") if answer is None else answer
-
-    async def get(self, resource_meta: Meta, **kwargs: Any) -> Resource:
-        """Tell of a job."""
-        answer: Resource = await self._answer("get", {"meta": resource_meta, **kwargs})
-        return answer
-
-    async def delete(self, resource_meta: Meta, **kwargs: Any) -> None:
-        """End a job."""
-        await self._answer("delete", {"meta": resource_meta, **kwargs})
-
-    async def _find(self, token: str, **kwargs: Any) -> Meta | None:
-        found: Meta | None = await self._answer("find", {"token": token, **kwargs})
-        return found
-
-    async def _answer(self, call: str, given: dict[str, Any]) -> Any:
-        self.calls.append((call, given))
-        if self._clock is not None:
-            at = (self._clock.now_us() - self._began_us) / 1e6
-            self.times.append((call, at))
-        async with self._called:
-            self._called.notify_all()
-        script = self.answers[call]
-        answer = script.pop(0) if len(script) > 1 else script[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        if inspect.iscoroutinefunction(answer):
-            return await answer(**given)
-        return answer
-
-    def number(self, call: str) -> int:
-        """Return how often *call* was made."""
-        return sum(name == call for name, _ in self.calls)
-
-    async def called(self, call: str, times: int = 1) -> None:
-        """Wait until *call* was made *times*."""
-        async with asyncio.timeout(DEADLINE_S), self._called:
-            await self._called.wait_for(lambda: self.number(call) >= times)
+        answers.setdefault("get", [RUNNING, DONE])
+        super().__init__(task_type, **answers)
 
 
 class Gate:

@@ -12,13 +12,14 @@ import signal
 import sys
 
 from orchestrator._clock import SystemClock
-from tests.jobserver.server import JobServer
+from orchestrator.testing._jobserver._server import Listener
+from tests.jobserver.ledger import Ledger
 
 
 async def serve(options: argparse.Namespace) -> None:
     """Serve until told to stop."""
-    server = JobServer(
-        options.ledger,
+    server = Listener(
+        Ledger(options.ledger),
         SystemClock(),
         remember_s=options.remember_s,
         seed=options.seed,

@@ -24,8 +24,8 @@ from orchestrator.errors import (
     ThrottledError,
     TransientError,
 )
+from orchestrator.testing import ServiceClass, State
 from tests.jobserver.client import Answer, JobClient, NotSentError
-from tests.jobserver.vocabulary import ServiceClass, State
 
 if TYPE_CHECKING:
     from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata

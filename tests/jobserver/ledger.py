@@ -6,15 +6,19 @@ and deletes, so that what the witness counts is what happened.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tests.jobserver.vocabulary import JobSpec, State
+from orchestrator.testing import JobSpec, State
+from orchestrator.testing._jobserver._ledger import StoredJob
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orchestrator.testing._jobserver._ledger import JobCall
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS job (
@@ -38,19 +42,6 @@ _APPEND_ONLY = """
 CREATE TRIGGER IF NOT EXISTS {table}_no_{verb} BEFORE {verb} ON {table}
 BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;
 """
-
-
-class StoredJob(NamedTuple):
-    """A job as the ledger has it."""
-
-    id: str
-    service: str
-    token: str
-    spec: JobSpec
-    created_us: int
-    state: State
-    state_us: int
-    polls: int
 
 
 class Ledger:
@@ -116,30 +107,9 @@ class Ledger:
         row = (self.next_seq(), job_id, state.value, at_us)
         self._db.execute("INSERT INTO job_state VALUES (?, ?, ?, ?)", row)
 
-    def add_call(
-        self,
-        *,
-        at_us: int,
-        service: str,
-        verb: str,
-        token: str,
-        job_id: str | None,
-        fault: str | None,
-        executed: bool,
-        status: int,
-    ) -> None:
+    def add_call(self, call: JobCall) -> None:
         """Record one request and what it was (or would have been) answered."""
-        row = (
-            self.next_seq(),
-            at_us,
-            service,
-            verb,
-            token,
-            job_id,
-            fault,
-            int(executed),
-            status,
-        )
+        row = (self.next_seq(), *dataclasses.astuple(call))
         self._db.execute("INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def jobs(self) -> list[StoredJob]:

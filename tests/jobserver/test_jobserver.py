@@ -21,10 +21,10 @@ from orchestrator.errors import (
     ThrottledError,
     TransientError,
 )
+from orchestrator.testing import Fault, JobSpec, Rule, ServiceClass, State
 from tests.jobserver.client import CutError, JobClient
 from tests.jobserver.connectors import CONNECTORS, TOKEN_LABEL, JobMeta, JobServerL
 from tests.jobserver.launch import job_server
-from tests.jobserver.vocabulary import Fault, JobSpec, Rule, ServiceClass, State
 from tests.jobserver.witness import Witness
 
 if TYPE_CHECKING:

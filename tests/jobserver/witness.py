@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.jobserver.vocabulary import ENDED, State, attempt_of, execution_of
+from orchestrator.testing._jobserver._vocabulary import (
+    ENDED,
+    State,
+    attempt_of,
+    execution_of,
+)
 
 _ENDED = tuple(sorted(state.value for state in ENDED))
 _ENDED_SQL = "('" + "', '".join(_ENDED) + "')"

@@ -21,12 +21,12 @@ from orchestrator._faults import NO_FAULTS, Crash
 from orchestrator._ids import Ids
 from orchestrator._storage import upgrade
 from orchestrator.errors import InvalidInputError, StoreUnavailableError
+from orchestrator.testing import ManualClock
 from tests.simulation import invariants
 from tests.simulation.connectors import SimConnector, SimMeta, Trouble
 from tests.simulation.crashes import Crashes
 from tests.simulation.plan import Wish, draw_wishes
 from tests.simulation.world import Kind, World
-from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.support.clock import ManualClock
+    from orchestrator.testing import ManualClock
 
 MEMORY_US = 15 * 60 * 1_000_000
 """So long a service of class T remembers a token."""

@@ -21,7 +21,7 @@ from orchestrator._records import (
     Timer,
 )
 from orchestrator._storage import NewExecution
-from tests.support.clock import START_US
+from orchestrator.testing import START_US
 
 NOW = START_US
 SECOND = 1_000_000

@@ -17,7 +17,7 @@ from orchestrator._clock import (
     to_datetime,
     to_us,
 )
-from tests.support.clock import START_US, ManualClock
+from orchestrator.testing import START_US, ManualClock
 
 A_MOMENT = 0.001
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from orchestrator._ids import EXECUTION_ID, TOKEN, Ids, create_token
-from tests.support.clock import ManualClock
+from orchestrator.testing import ManualClock
 
 
 def _ids(seed: int = 1, clock: ManualClock | None = None) -> Ids:

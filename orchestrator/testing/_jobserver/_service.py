@@ -9,11 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.jobserver.vocabulary import ENDED, JobSpec, ServiceClass, State
+from orchestrator.testing._jobserver._vocabulary import (
+    ENDED,
+    JobSpec,
+    ServiceClass,
+    State,
+)
 
 if TYPE_CHECKING:
     from orchestrator._clock import Clock
-    from tests.jobserver.ledger import Ledger
+    from orchestrator.testing._jobserver._ledger import Ledger
 
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
 _NOT_FOUND, _NOT_OFFERED = 404, 405
@@ -21,7 +26,19 @@ _NOT_FOUND, _NOT_OFFERED = 404, 405
 
 @dataclass
 class Job:
-    """One job, in memory; its facts are in the ledger."""
+    """One job, in memory; its facts are in the ledger.
+
+    Attributes:
+        id: The service's own name of it.
+        service: The class of the service that made it.
+        token: What its creator sent.
+        spec: How it behaves.
+        created_us: When it was made, in microseconds since 1970.
+        state: What it was when somebody last looked.
+        state_us: Since when it is that.
+        polls: How often somebody looked.
+        told: How a test told it to end.
+    """
 
     id: str
     service: ServiceClass
@@ -156,6 +173,14 @@ class JobService:
             return Outcome(_NOT_FOUND, {"error": "no such job"})
         job.told = state
         return Outcome(_OK, {"id": job.id}, job.id)
+
+    def job(self, job_id: str) -> Job | None:
+        """Return a job, None for an unknown one."""
+        return self._jobs.get(job_id)
+
+    def jobs(self) -> list[Job]:
+        """Return every job in order of creation."""
+        return list(self._jobs.values())
 
     def token_of(self, job_id: str) -> str:
         """Return a job's token, empty for an unknown job."""

@@ -21,18 +21,24 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.jobserver.ledger import Ledger
-from tests.jobserver.service import JobService, Outcome
-from tests.jobserver.vocabulary import Fault, JobSpec, Rule, ServiceClass, State
+from orchestrator.testing._jobserver._ledger import JobCall
+from orchestrator.testing._jobserver._service import JobService, Outcome
+from orchestrator.testing._jobserver._vocabulary import (
+    Fault,
+    JobSpec,
+    Rule,
+    ServiceClass,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from orchestrator._clock import Clock
+    from orchestrator.testing._jobserver._ledger import Ledger
 
 _BODY_MAX = 1 << 20
 _NOT_EXECUTED = frozenset({Fault.CUT, Fault.REFUSE, Fault.HANG})
@@ -64,6 +70,11 @@ class _Counted:
         hit = self._first("job", own, service, verb, token)
         return hit or self._first("server", enumerate(self.rules), service, verb, token)
 
+    def replace(self, rules: tuple[Rule, ...]) -> None:
+        """Put new rules in force."""
+        self.rules = rules
+        self.seen = {key: n for key, n in self.seen.items() if key[0] != "server"}
+
     def _first(
         self,
         kind: str,
@@ -84,21 +95,26 @@ class _Counted:
         return chosen
 
 
-class JobServer:
-    """One server with one ledger file; an async context manager."""
+class Listener:
+    """One server with one ledger, on the running event loop."""
 
     def __init__(
         self,
-        ledger: Path | str,
+        ledger: Ledger,
         clock: Clock,
         *,
         remember_s: float = 1.0,
         seed: str = "0",
+        spec: JobSpec | None = None,
     ) -> None:
-        """Take up the jobs of *ledger*; chances are decided by *seed*."""
-        self._ledger = Ledger(ledger)
+        """Take up the jobs of *ledger*; chances are decided by *seed*.
+
+        Jobs that come without a spec behave as *spec*.
+        """
+        self._ledger = ledger
         self._clock = clock
-        self._service = JobService(self._ledger, clock, remember_s)
+        self._spec = (spec or JobSpec()).to_json()
+        self.service = JobService(ledger, clock, remember_s)
         self._faults = _Counted(seed)
         self._withheld: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
@@ -119,20 +135,23 @@ class JobServer:
         await asyncio.gather(*self._connections, return_exceptions=True)
         self._ledger.close()
 
-    async def __aenter__(self) -> Self:
-        """Listen on a free port of the loopback interface; see ``port``."""
-        self.port = await self.start("127.0.0.1", 0)
-        return self
+    def rule(self, rules: Iterable[Rule]) -> None:
+        """Replace the server's rules; their counts begin anew."""
+        self._faults.replace(tuple(rules))
 
-    async def __aexit__(self, *_exc: object) -> None:
-        """Stop."""
-        await self.stop()
+    def release(self, token: str) -> bool:
+        """Give the answers withheld from *token* so far; False for none."""
+        released = self._withheld.pop(token, None)
+        if released is not None:
+            released.set()
+        return released is not None
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        if task is None:
+            raise RuntimeError("a connection is served by a task of its own")
         self._connections.add(task)
         try:
             while (request := await _read(reader)) is not None:
@@ -193,7 +212,7 @@ class JobServer:
         match request.method, parts:
             case "POST", (service, "jobs"):
                 token = str(request.body["token"])
-                spec = JobSpec.from_json(request.body.get("spec", {}))
+                spec = JobSpec.from_json(request.body.get("spec") or self._spec)
                 self._faults.by_token.setdefault(token, spec.faults)
                 verb = "create"
             case "GET", (service, "jobs"):
@@ -210,8 +229,8 @@ class JobServer:
 
     def _token_of(self, job_id: str) -> str:
         """Return a job's token, and learn its own faults after a restart."""
-        token = self._service.token_of(job_id)
-        spec = self._service.spec_of(job_id)
+        token = self.service.token_of(job_id)
+        spec = self.service.spec_of(job_id)
         if spec is not None:
             self._faults.by_token.setdefault(token, spec.faults)
         return token
@@ -222,18 +241,16 @@ class JobServer:
             match request.parts:
                 case ("rules",):
                     rules = tuple(Rule.from_json(raw) for raw in request.body)
-                    self._faults.rules = rules
+                    self.rule(rules)
                     return Outcome(200, {"rules": len(rules)})
                 case ("release",):
-                    released = self._withheld.pop(request.body["token"], None)
-                    if released is not None:
-                        released.set()
-                    return Outcome(200, {"released": released is not None})
+                    released = self.release(request.body["token"])
+                    return Outcome(200, {"released": released})
                 case (service, "jobs", job_id, "end"):
                     state = State(request.body.get("state", State.SUCCEEDED))
-                    return self._service.end(ServiceClass(service), job_id, state)
+                    return self.service.end(ServiceClass(service), job_id, state)
                 case _:
-                    return Outcome(200, dict(self._service.statistics()))
+                    return Outcome(200, dict(self.service.statistics()))
         except (ValueError, KeyError, TypeError) as error:
             return Outcome(400, {"error": str(error)})
 
@@ -245,23 +262,25 @@ class JobServer:
         self._ledger.begin()
         try:
             if verb == "create":
-                spec = JobSpec.from_json(request.body.get("spec", {}))
-                outcome = self._service.create(kind, token, spec)
+                spec = JobSpec.from_json(request.body.get("spec") or self._spec)
+                outcome = self.service.create(kind, token, spec)
             elif verb == "find":
-                outcome = self._service.find(kind, token)
+                outcome = self.service.find(kind, token)
             elif verb == "get":
-                outcome = self._service.get(kind, job_id)
+                outcome = self.service.get(kind, job_id)
             else:
-                outcome = self._service.delete(kind, job_id)
+                outcome = self.service.delete(kind, job_id)
             self._ledger.add_call(
-                at_us=self._clock.now_us(),
-                service=service,
-                verb=verb,
-                token=token,
-                job_id=outcome.job_id,
-                fault=do,
-                executed=True,
-                status=outcome.status,
+                JobCall(
+                    at_us=self._clock.now_us(),
+                    service=service,
+                    verb=verb,
+                    token=token,
+                    job_id=outcome.job_id,
+                    fault=do,
+                    executed=True,
+                    status=outcome.status,
+                )
             )
         except BaseException:
             self._ledger.rollback()
@@ -272,14 +291,16 @@ class JobServer:
     def _record_refusal(self, verb: str, service: str, token: str, rule: Rule) -> None:
         self._ledger.begin()
         self._ledger.add_call(
-            at_us=self._clock.now_us(),
-            service=service,
-            verb=verb,
-            token=token,
-            job_id=None,
-            fault=rule.do,
-            executed=False,
-            status=rule.status if rule.do is Fault.REFUSE else 0,
+            JobCall(
+                at_us=self._clock.now_us(),
+                service=service,
+                verb=verb,
+                token=token,
+                job_id=None,
+                fault=rule.do,
+                executed=False,
+                status=rule.status if rule.do is Fault.REFUSE else 0,
+            )
         )
         self._ledger.commit()
 

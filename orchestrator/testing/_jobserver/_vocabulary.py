@@ -102,7 +102,8 @@ class Rule:
         """Whether the *nth* (from 1) such request is hit; the same for a seed."""
         if not self.skip < nth <= self.skip + self.times:
             return False
-        return self.chance >= 1.0 or Random(f"{seed}:{nth}").random() < self.chance
+        luck = Random(f"{seed}:{nth}").random()  # noqa: S311 - repeatable, no secret
+        return luck < self.chance
 
 
 @dataclass(frozen=True, kw_only=True)
