@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator._engine._belief import Belief
+from orchestrator.testing import ManualClock
 from tests.engine.kit import DONE, RUNNING, Meta, Script, a_task
-from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
