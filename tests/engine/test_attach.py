@@ -96,7 +96,7 @@ async def test_a_job_that_is_owed_its_deletion_cannot_be_attached(
 
 async def test_what_is_no_handle_of_the_connector_is_refused(engine: Start) -> None:
     orchestrator = await engine(Script())
-    with pytest.raises(InvalidInputError, match="is no Meta") as caught:
+    with pytest.raises(InvalidInputError, match="is no ") as caught:
         await orchestrator.attach(a_task(), "job-1")
     assert caught.value.field == "resource_meta"
     with pytest.raises(ConnectorNotFoundError):
