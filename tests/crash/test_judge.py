@@ -54,22 +54,23 @@ def database(tmp_path: Path) -> Iterator[Database]:
         db.execute(
             "INSERT INTO execution (id, name, task_type, task_version, template_hash,"
             " phase, version, attempt, max_attempts, submitted_at, ready_at,"
-            " updated_at, finished_at, phase_at, inputs, inputs_json)"
-            " VALUES (?, 'plain', 'j', 0, 'h', 'SUCCEEDED', 4, 1, 3, 0, 0, 0, 0, 0,"
-            " x'', '{}')",
+            " updated_at, finished_at, phase_at, inputs, inputs_json, job_key,"
+            " remote_phase) VALUES (?, 'plain', 'j', 0, 'h', 'SUCCEEDED', 4, 1, 3,"
+            " 0, 0, 0, 0, 0, x'', '{}', 'job-1', 'SUCCEEDED')",
             (ID,),
         )
         steps = [
-            (None, "SUBMITTED", "QUEUED"),
-            ("QUEUED", "CREATE_INTENT", "CREATING"),
-            ("CREATING", "CREATED", "RUNNING"),
-            ("RUNNING", "REMOTE_SUCCEEDED", "SUCCEEDED"),
+            (None, "SUBMITTED", "QUEUED", None),
+            ("QUEUED", "CREATE_INTENT", "CREATING", None),
+            ("CREATING", "CREATED", "RUNNING", None),
+            ("RUNNING", "REMOTE_SUCCEEDED", "SUCCEEDED", "SUCCEEDED"),
         ]
-        for version, (source, cause, target) in enumerate(steps, start=1):
+        for version, (source, cause, target, remote) in enumerate(steps, start=1):
             db.execute(
                 "INSERT INTO history (execution_id, version, attempt, cause,"
-                " from_phase, to_phase, at, epoch) VALUES (?, ?, 1, ?, ?, ?, 0, 0)",
-                (ID, version, cause, source, target),
+                " from_phase, to_phase, remote_phase, at, epoch)"
+                " VALUES (?, ?, 1, ?, ?, ?, ?, 0, 0)",
+                (ID, version, cause, source, target, remote),
             )
         db.execute(
             "INSERT INTO external_job (execution_id, attempt, task_type, task_version,"
@@ -189,6 +190,8 @@ def test_class_n_may_lose_a_job_that_it_lists(database: Database) -> None:
     database.execute(
         "UPDATE execution SET phase = 'FAILED', error_code = 'CREATE_OUTCOME_UNKNOWN'"
     )
+    database.execute("UPDATE outbox SET phase = 'FAILED'")
+    database.execute("UPDATE external_job SET adopted_at = NULL, cleanup = 'DONE'")
     database.execute("DELETE FROM history WHERE version > 2")
     database.execute("UPDATE execution SET version = 4")
     for version, source, cause, target in (

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator import Orchestrator
 from tests.engine.kit import DEADLINE_S, Clock, Script, a_task, causes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from orchestrator import Orchestrator
     from orchestrator._records import Claimed
     from orchestrator._storage import Store
 
