@@ -13,6 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._ids import create_token
+from orchestrator._machine import INTENTS
 from orchestrator._phase import TERMINAL
 from orchestrator._storage import INVARIANTS
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ENDED = "('" + "', '".join(sorted(TERMINAL)) + "')"
+_INTENTS = "('" + "', '".join(sorted(INTENTS)) + "')"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ class Audit:
             for each in INVARIANTS
             for row in self._rows(each.query)
         ]
+
+    def intents(self) -> dict[str, int]:
+        """Return how many creates each token was committed to (Q6)."""
+        query = f"""
+            SELECT execution_id, attempt, count(*) FROM history
+            WHERE cause IN {_INTENTS} GROUP BY execution_id, attempt"""  # noqa: S608
+        return {create_token(row[0], row[1]): row[2] for row in self._rows(query)}
 
     def recorded_job_keys(self) -> set[str]:
         """Return the jobs that the ledger of jobs knows."""

@@ -16,7 +16,7 @@ from orchestrator.testing import JobSpec, ServiceClass, State
 from tests.crash.audit import Audit
 from tests.crash.board import Board, Reading
 from tests.crash.figures import Totals, load, save
-from tests.crash.judge import Acknowledged, Verdict, judge
+from tests.crash.judge import Acknowledged, Verdict, judge, unintended
 from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.witness import WitnessedJob
 
@@ -177,6 +177,16 @@ def test_the_witness_is_believed(
 ) -> None:
     """A second or a live job is a violation where the class forbids it."""
     assert judged(database, jobs, ServiceClass(service)) == found
+
+
+def test_a_create_without_its_intent_is_found(database: Database) -> None:
+    """The witness counts the calls of a token, the database its intents (Q6, Q7)."""
+    (_, _, path) = database.execute("PRAGMA database_list").fetchone()
+    intents = Audit(Path(path)).intents()
+    assert intents == {TOKEN: 1}
+    assert unintended({TOKEN: 1}, intents) == []
+    assert len(unintended({TOKEN: 2}, intents)) == 1
+    assert len(unintended({f"o{ID}-2": 1}, intents)) == 1
 
 
 def test_class_l_may_make_a_second_job_that_is_recorded(database: Database) -> None:
