@@ -166,7 +166,12 @@ def test_an_unacknowledged_key_and_a_second_id_are_found(database: Database) -> 
         ("I", [job(), job(2)], {"duplicated": 1}),
         ("T", [job(), job(2)], {"duplicated": 1}),
         ("N", [job(), job(2)], {"duplicated": 1}),
-        ("L", [job(), job(2)], {"duplicated": 1}),
+        ("L", [job(), job(2)], {}),
+        (
+            "L",
+            [job(), job(2, state=State.RUNNING)],
+            {"duplicated": 1, "orphaned": 1},
+        ),
         ("I", [job(state=State.RUNNING)], {"orphaned": 1}),
         ("L", [job(state=State.RUNNING)], {"orphaned": 1}),
         ("N", [job(state=State.RUNNING)], {"orphaned": 1}),
