@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator._registry import DEFAULT_REGISTRY
+from tests.api.project import ROOT
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 # A command's event loop is its own: nobody else waits for it.
 pytestmark = pytest.mark.may_block
+
+BUSY = """
+import asyncio, sys
+from orchestrator import Orchestrator
+from tests.cli.quick import task
+
+async def main():
+    async with Orchestrator('orchestrator.db') as orch:
+        stop = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+        while not stop.done():
+            inputs = [(task, {'mode': mode}) for mode in ('x', 'fail', 'y')]
+            for handle in await orch.submit_many(inputs):
+                await handle.wait()
+            print('ended', flush=True)
+
+asyncio.run(main())
+"""
+"""A process that writes all the time, until its standard input is closed."""
 
 
 def _tamper(cli: Cli, statement: str, *bound: str) -> None:
@@ -94,3 +115,25 @@ def test_rows_that_are_left_out_are_counted(cli: Cli) -> None:
     assert (found["broken"], len(found["rows"])) == (25, 20)
     [problem] = [p for p in report["problems"] if p["kind"] == "broken"]
     assert problem["execution_id"] is None
+
+
+def test_a_database_that_others_write_is_audited_as_of_one_moment(cli: Cli) -> None:
+    """A real process commits before, during and after; no half of a step is seen."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        cwd=cli.folder,
+        env={"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        executions = 0
+        for _ in range(5):
+            assert process.stdout.readline() == "ended\n"
+            report = cli("doctor", "--audit", "--json").json
+            assert [e for e in report["audit"] if e["broken"]] == []
+            executions = sum(report["executions"].values())
+        process.communicate("")
+    assert process.returncode == 0
+    assert executions >= 5 * 3, "it did write meanwhile"

@@ -39,8 +39,8 @@ async def live(path: Path) -> dict[str, str]:
     (its first job failed), ``timed_out`` (its first job was deleted), ``adopted`` and
     ``replayed`` (after a create that was cut off), ``unknown``, ``late`` (ended as
     unknown, then its job became known and was deleted), ``owing`` (the same, and the
-    delete fails), ``queued``, ``running``, and ``creating``: its create is open when
-    the process is killed.
+    delete fails), ``attached`` (a job that was created elsewhere), ``queued``,
+    ``running``, and ``creating``: its create is open when the process is killed.
     """
     return await _Life(path).live()
 
@@ -66,6 +66,7 @@ class _Life:
             "late": late | {"create": self._late.answer(), "delete_is_final": True},
             "owing": late
             | {"create": self._owing.answer(), "delete": TransientError("busy")},
+            "attached": {},
             "queued": {},
             "running": {"get": RUNNING},
             "creating": {"create": self._open.answer()},
@@ -111,6 +112,9 @@ class _Life:
         await self._submit("retried", {"retries": 1})
         await self._submit("timed_out", {"retries": 1, "timeout": _TIMEOUT})
         aborted = await self._submit("aborted")
+        attached = a_task("attached", "attached")
+        handle = await self._orchestrator.attach(attached, Meta("their-job"))
+        self._ids["attached"] = handle.id
         await self._clock.settle(self._orchestrator)
         await self._orchestrator.abort(aborted, reason="enough")
         await self._end(*self._ids)
