@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blockbuster import BlockBuster
 
     from orchestrator._storage import Finding, Store
-    from tests.support.clock import ManualClock
+    from orchestrator.testing import ManualClock
 
 # Opening a database touches the file system once.
 pytestmark = pytest.mark.may_block
