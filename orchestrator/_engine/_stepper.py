@@ -160,7 +160,10 @@ class Stepper:
         if again is None:
             logger.info("lease of %s was lost: another node decides", row.id)
             await self._record(row, observation)
-        elif again.version == row.version:
+        elif (again.version, again.abort_requested_at) == (
+            row.version,
+            row.abort_requested_at,
+        ):
             msg = f"{item.change.cause} was refused under a claim that stands"
             raise AssertionError(msg)
         return again

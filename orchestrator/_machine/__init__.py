@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, assert_never
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._machine._transitions import (
+    INTENTS,
     MARKS,
+    NEXT_ATTEMPT,
     TRANSITIONS,
     IllegalTransition,
     chart,
@@ -53,7 +55,9 @@ if TYPE_CHECKING:
     from orchestrator._policies import Policies
 
 __all__ = [
+    "INTENTS",
     "MARKS",
+    "NEXT_ATTEMPT",
     "TRANSITIONS",
     "IllegalTransition",
     "chart",

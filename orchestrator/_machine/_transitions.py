@@ -113,6 +113,24 @@ def _table() -> dict[tuple[Phase | None, Cause], Phase]:
 
 TRANSITIONS: Mapping[tuple[Phase | None, Cause], Phase] = _table()
 
+INTENTS = frozenset(
+    cause
+    for (_, cause), target in TRANSITIONS.items()
+    if target is Phase.CREATING and cause not in MARKS
+)
+"""Causes that commit, each, that ``create`` is about to be called."""
+
+NEXT_ATTEMPT = frozenset(
+    {
+        Cause.NOT_CREATED_RETRY,
+        Cause.REMOTE_FAILED_RETRY,
+        Cause.REMOTE_RETRYABLE_FAILED,
+        Cause.JOB_LOST_RETRY,
+        Cause.TIMEOUT_RETRY,
+    }
+)
+"""Causes that spend a retry: the last transition of one attempt begins the next."""
+
 
 class IllegalTransition(AssertionError):  # noqa: N818 - a bug, never an outcome
     """The engine asked for a step that the table does not have."""

@@ -40,6 +40,7 @@ Rules
 from __future__ import annotations
 
 from orchestrator._storage._apply import Apply
+from orchestrator._storage._audit import INVARIANTS, Finding, Invariant
 from orchestrator._storage._cleanups import OwedJob
 from orchestrator._storage._migrate import HEAD, migrations_dir, upgrade
 from orchestrator._storage._nodes import LockFile
@@ -49,7 +50,10 @@ from orchestrator._storage._sweeps import Search
 
 __all__ = [
     "HEAD",
+    "INVARIANTS",
     "Apply",
+    "Finding",
+    "Invariant",
     "LockFile",
     "NewExecution",
     "OwedJob",

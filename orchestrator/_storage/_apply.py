@@ -2,7 +2,8 @@
 
 Each kind is written by set-based statements over all its items of a batch. The
 guards: a transition needs the row's version and the claim's node and epoch, all
-other engine writes node and epoch. What a guard refuses changes nothing.
+other engine writes node and epoch; an intent also needs that no abort was wished.
+What a guard refuses changes nothing.
 """
 
 from __future__ import annotations
@@ -211,6 +212,11 @@ _FENCE = (
     "EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = j.id_"
     " AND t.epoch = j.epoch_ AND t.node = ?)"
 )
+_NOT_ABORTED = (
+    # A step that read its row before a user's abort must not begin an attempt.
+    " AND NOT (execution.phase = 'QUEUED' AND j.phase_ = 'CREATING'"
+    " AND execution.abort_requested_at IS NOT NULL)"
+)
 
 
 async def _update_executions(
@@ -227,7 +233,7 @@ async def _update_executions(
         return (
             f"UPDATE execution SET {assignments} FROM {values(bound, size)}"
             f" WHERE execution.id = j.id_ AND execution.version = j.version_"
-            f" AND {_FENCE}"
+            f" AND {_FENCE}{_NOT_ABORTED if moves else ''}"
         )
 
     rows = [

@@ -12,7 +12,15 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator._clock import duration_to_us
 from orchestrator._config import Policy
-from orchestrator._storage import _cleanups, _migrate, _nodes, _reads, _sweeps, _wishes
+from orchestrator._storage import (
+    _audit,
+    _cleanups,
+    _migrate,
+    _nodes,
+    _reads,
+    _sweeps,
+    _wishes,
+)
 from orchestrator._storage._apply import Apply, Fact
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
 from orchestrator._storage._dialects import (
@@ -409,6 +417,12 @@ class Store:
     async def orphans(self, since: int) -> list[Row[Any]]:
         """Return jobs that are owed or were lost since a moment, oldest first."""
         return await self.read(lambda c: _reads.orphans(c, since))
+
+    async def audit(self, *, shown: int = _audit.SHOWN_MAX) -> list[_audit.Finding]:
+        """Return the invariants that are broken, as of one moment; see `_audit`."""
+        # A memory database's reads stand in a transaction already.
+        begin = not self._memory
+        return await self.read(lambda c: _audit.findings(c, shown, begin=begin))
 
     async def next_due(self, loaded: Sequence[tuple[str, int]]) -> int | None:
         """Return when the next row or debt is due, None without any."""

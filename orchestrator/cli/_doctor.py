@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._clock import SystemClock, duration_to_us, to_datetime
 from orchestrator._phase import LIVE, Hold, Phase
 from orchestrator._registry import DEFAULT_REGISTRY
-from orchestrator._storage import HEAD
+from orchestrator._storage import HEAD, INVARIANTS
 from orchestrator.cli._errors import DID_NOT_SUCCEED, OK
 from orchestrator.cli._open import with_store
-from orchestrator.cli._text import iso, print_fields, print_json, print_table
+from orchestrator.cli._text import iso, one_line, print_fields, print_json, print_table
 from orchestrator.errors import ConnectorNotFoundError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from orchestrator._records import Execution
-    from orchestrator._storage import Store
+    from orchestrator._storage import Finding, Store
 
 OVERDUE = timedelta(minutes=1)
 _PAGE = 1000
@@ -85,6 +85,8 @@ async def _doctor(store: Store, options: Namespace) -> int:
     ]
     if options.connectors:
         problems += [problem async for problem in _unreadable(store)]
+    found = await store.audit() if options.audit else []
+    problems += [_broken(finding) for finding in found]
     report = {
         "ok": not problems,
         "database": store.path,
@@ -93,12 +95,14 @@ async def _doctor(store: Store, options: Namespace) -> int:
         "nodes": [asdict(node) for node in nodes],
         "executions": {phase: phases[phase] for phase in Phase if phases[phase]},
         "jobs_to_delete": sum(problem.kind == "due" for problem in owed),
+        "audit": _audited(found) if options.audit else None,
         "problems": [asdict(problem) for problem in problems],
     }
     if options.json:
         print_json(report)
     else:
         _print(report, problems)
+        _print_rows(found)
     return DID_NOT_SUCCEED if problems else OK
 
 
@@ -215,6 +219,40 @@ async def _unreadable(store: Store) -> AsyncIterator[Problem]:
         yield Problem("no connector", None, text, "register it before you deploy")
 
 
+# What must hold
+
+
+def _broken(finding: Finding) -> Problem:
+    """Return the problem that *finding* is: a bug, or somebody wrote to the tables."""
+    ids = (row["execution_id"] for row in finding.rows)
+    execution_id = next((str(i) for i in ids if i is not None), None)
+    text = f"{finding.name}: {finding.says}: not so for {_rows(finding.count)}"
+    advice = "keep a copy of the database, and report it with `doctor --audit --json`"
+    return Problem("broken", execution_id, text, advice)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _audited(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return every invariant with the rows that break it."""
+    broken = {finding.name: finding for finding in found}
+    report = []
+    for invariant in INVARIANTS:
+        finding = broken.get(invariant.name)
+        report.append(
+            {
+                "name": invariant.name,
+                "says": invariant.says,
+                "elsewhere": invariant.elsewhere or None,
+                "broken": finding.count if finding else 0,
+                "rows": finding.rows if finding else [],
+            }
+        )
+    return report
+
+
 # Telling
 
 
@@ -231,6 +269,9 @@ def _print(report: dict[str, Any], problems: Sequence[Problem]) -> None:
             ("jobs to delete", report["jobs_to_delete"] or None),
         ]
     )
+    if report["audit"] is not None:
+        broken = sum(bool(each["broken"]) for each in report["audit"])
+        print(f"\ninvariants: {len(report['audit'])} checked, {broken} broken")
     nodes = report["nodes"]
     print(f"\nnodes: {len(nodes)}")
     if nodes:
@@ -243,3 +284,13 @@ def _print(report: dict[str, Any], problems: Sequence[Problem]) -> None:
             ("KIND", "EXECUTION", "WHAT"),
             ((p.kind, p.execution_id, f"{p.text} -> {p.advice}") for p in problems),
         )
+
+
+def _print_rows(found: Sequence[Finding]) -> None:
+    """Print the rows that break an invariant, each as its columns and values."""
+    for finding in found:
+        left_out = finding.count - len(finding.rows)
+        more = f", {left_out} of them not shown" if left_out else ""
+        print(f"\nbroken {finding.name}: {_rows(finding.count)}{more}")
+        for row in finding.rows:
+            print("  " + one_line(", ".join(f"{k}={v}" for k, v in row.items())))

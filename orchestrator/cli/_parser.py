@@ -203,6 +203,11 @@ def _add_upkeep(commands: argparse._SubParsersAction[_Parser]) -> None:
         default=30,
         help="orphans that are older do not count, default 30",
     )
+    doctor.add_argument(
+        "--audit",
+        action="store_true",
+        help="also check every invariant of the whole database; reads all of it",
+    )
     db = commands.add_parser("db", help="the database's schema", allow_abbrev=False)
     below = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _command(below, "upgrade", "_db:upgrade", "bring the schema to this version's")

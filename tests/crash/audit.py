@@ -1,7 +1,8 @@
 """Questions to the orchestrator's database, asked by plain SQL from outside.
 
-Reads the file through sqlite3 in a process that has no engine, so that nothing of
-the code under test answers for itself.
+Reads the file through sqlite3 in a process that has no engine; the invariants are
+the product's own, each held by a test that breaks it. What the code under test says
+of itself is not believed alone: see ``tests.crash.judge``.
 """
 
 from __future__ import annotations
@@ -12,82 +13,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._machine._transitions import TRANSITIONS
+from orchestrator._ids import create_token
+from orchestrator._machine import INTENTS
+from orchestrator._phase import TERMINAL
+from orchestrator._storage import INVARIANTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TERMINAL = frozenset({"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"})
 _ENDED = "('" + "', '".join(sorted(TERMINAL)) + "')"
-_RETRIES = (
-    "('NOT_CREATED_RETRY', 'REMOTE_FAILED_RETRY', 'REMOTE_RETRYABLE_FAILED',"
-    " 'JOB_LOST_RETRY', 'TIMEOUT_RETRY')"
-)
-_EDGES = frozenset(
-    (None if source is None else str(source), str(cause), str(target))
-    for (source, cause), target in TRANSITIONS.items()
-)
-
-# Each must return no row. The first column names the execution, the rest says what.
-_HISTORY = {
-    "Q1 the last history row is not the row's phase and version": """
-        SELECT e.id, e.phase, e.version, h.to_phase, h.version FROM execution e
-        LEFT JOIN history h ON h.execution_id = e.id AND h.version =
-          (SELECT max(version) FROM history WHERE execution_id = e.id)
-        WHERE h.version IS NOT e.version OR h.to_phase IS NOT e.phase
-           -- a retry is the last transition of the attempt that it ends
-           OR e.attempt - h.attempt <> (h.cause IN {RETRIES})""",
-    "Q2 history has a gap": """
-        SELECT execution_id, count(*), min(version), max(version) FROM history
-        GROUP BY execution_id
-        HAVING count(*) <> max(version) OR min(version) <> 1""",
-    "Q3 a transition does not start where the last one ended": """
-        SELECT h.execution_id, h.version, h.from_phase, p.to_phase FROM history h
-        JOIN history p ON p.execution_id = h.execution_id
-         AND p.version = h.version - 1
-        WHERE h.from_phase IS NOT p.to_phase""",
-    "Q5 the lease epoch went back": """
-        SELECT h.execution_id, h.version, h.epoch, p.epoch FROM history h
-        JOIN history p ON p.execution_id = h.execution_id
-         AND p.version = h.version - 1
-        WHERE h.epoch < p.epoch""",
-    "Q8 two adopted jobs that owe nothing, in one attempt": """
-        SELECT execution_id, attempt, count(*) FROM external_job
-        WHERE adopted_at IS NOT NULL AND cleanup = 'NONE'
-        GROUP BY execution_id, attempt HAVING count(*) > 1""",
-    "Q9 terminal with an ABORTING job that owes nothing": """
-        SELECT h.execution_id, h.attempt, j.job_key FROM history h
-        JOIN execution e ON e.id = h.execution_id AND e.phase IN {ENDED}
-        JOIN external_job j ON j.execution_id = h.execution_id
-         AND j.attempt = h.attempt AND j.cleanup = 'NONE'
-        WHERE h.to_phase = 'ABORTING'""",
-    "Q11 an attempt began after an abort was wished": """
-        SELECT h.execution_id, h.version, h.attempt FROM history h
-        JOIN history w ON w.execution_id = h.execution_id AND w.version < h.version
-         AND w.cause = 'ABORT_REQUESTED'
-        WHERE h.cause = 'CREATE_INTENT'""",
-    "a terminal row still has a timer, or a live one has none": """
-        SELECT e.id, e.phase, t.due_at FROM execution e
-        LEFT JOIN timer t ON t.execution_id = e.id
-        WHERE (e.phase IN {ENDED}) = (t.execution_id IS NOT NULL)""",
-    "a terminal row has not exactly one outbox row": """
-        SELECT e.id, e.phase, count(o.id) FROM execution e
-        LEFT JOIN outbox o ON o.execution_id = e.id
-        GROUP BY e.id HAVING count(o.id) <> (e.phase IN {ENDED})""",
-    "a counter is not the number of rows": """
-        SELECT * FROM (SELECT task_type, phase, count(*) FROM execution
-                       GROUP BY task_type, phase
-                       EXCEPT SELECT task_type, phase, executions FROM counter)
-        UNION ALL
-        SELECT * FROM (SELECT task_type, phase, executions FROM counter
-                       WHERE executions <> 0
-                       EXCEPT SELECT task_type, phase, count(*) FROM execution
-                       GROUP BY task_type, phase)""",
-}
-
-
-def _filled(query: str) -> str:
-    return query.replace("{ENDED}", _ENDED).replace("{RETRIES}", _RETRIES)
+_INTENTS = "('" + "', '".join(sorted(INTENTS)) + "')"
 
 
 @dataclass(frozen=True)
@@ -138,15 +73,19 @@ class Audit:
         }
 
     def broken_histories(self) -> list[str]:
-        """Return one line per row that breaks an invariant (Q1-Q5, Q8-Q11)."""
-        lines = [
-            f"{what}: {row}"
-            for what, query in _HISTORY.items()
-            for row in self._rows(_filled(query))
+        """Return one line per row that breaks an invariant of the product's audit."""
+        return [
+            f"{each.name} {each.says}: {row}"
+            for each in INVARIANTS
+            for row in self._rows(each.query)
         ]
-        query = "SELECT DISTINCT from_phase, cause, to_phase FROM history"
-        edges = sorted(set(self._rows(query)) - _EDGES, key=str)
-        return lines + [f"Q4 an illegal edge: {edge}" for edge in edges]
+
+    def intents(self) -> dict[str, int]:
+        """Return how many creates each token was committed to (Q6)."""
+        query = f"""
+            SELECT execution_id, attempt, count(*) FROM history
+            WHERE cause IN {_INTENTS} GROUP BY execution_id, attempt"""  # noqa: S608
+        return {create_token(row[0], row[1]): row[2] for row in self._rows(query)}
 
     def recorded_job_keys(self) -> set[str]:
         """Return the jobs that the ledger of jobs knows."""

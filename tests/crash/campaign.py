@@ -22,7 +22,14 @@ from orchestrator._faults import FAULT_POINTS
 from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
 from tests.crash.figures import Totals, load, save, table
-from tests.crash.judge import Acknowledged, Verdict, judge, judge_kill, overlapping
+from tests.crash.judge import (
+    Acknowledged,
+    Verdict,
+    judge,
+    judge_kill,
+    overlapping,
+    unintended,
+)
 from tests.crash.life import Life, Orders, live
 from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.connectors import REMEMBERED_S
@@ -231,6 +238,8 @@ class Campaign:
         judge(self._audit, jobs, self.plans, self.acknowledged, self.verdict)
         overlaps = overlapping(self._witness.overlaps())
         self.verdict.found("overlapping", overlaps)
+        creates = self._witness.calls("create")
+        self.verdict.found("unintended", unintended(creates, self._audit.intents()))
         self._batches.clear()
 
     def _quiet(self) -> bool:

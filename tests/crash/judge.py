@@ -24,6 +24,7 @@ KINDS_OF_FINDING = (
     "duplicated",
     "orphaned",
     "overlapping",
+    "unintended",
     "history",
     "rewritten",
     "undeleted",
@@ -215,4 +216,13 @@ def overlapping(
     return [
         f"{later.token} began ({later.id}) before {earlier.token} ended ({earlier.id})"
         for earlier, later in pairs
+    ]
+
+
+def unintended(creates: Mapping[str, int], intents: Mapping[str, int]) -> list[str]:
+    """Return one line per token that was created more often than intended (Q6, Q7)."""
+    return [
+        f"{calls} creates of {token}, {intents.get(token, 0)} committed intents"
+        for token, calls in creates.items()
+        if calls > intents.get(token, 0)
     ]

@@ -16,7 +16,7 @@ from orchestrator.testing import JobSpec, ServiceClass, State
 from tests.crash.audit import Audit
 from tests.crash.board import Board, Reading
 from tests.crash.figures import Totals, load, save
-from tests.crash.judge import Acknowledged, Verdict, judge
+from tests.crash.judge import Acknowledged, Verdict, judge, unintended
 from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.witness import WitnessedJob
 
@@ -54,22 +54,23 @@ def database(tmp_path: Path) -> Iterator[Database]:
         db.execute(
             "INSERT INTO execution (id, name, task_type, task_version, template_hash,"
             " phase, version, attempt, max_attempts, submitted_at, ready_at,"
-            " updated_at, finished_at, phase_at, inputs, inputs_json)"
-            " VALUES (?, 'plain', 'j', 0, 'h', 'SUCCEEDED', 4, 1, 3, 0, 0, 0, 0, 0,"
-            " x'', '{}')",
+            " updated_at, finished_at, phase_at, inputs, inputs_json, job_key,"
+            " remote_phase) VALUES (?, 'plain', 'j', 0, 'h', 'SUCCEEDED', 4, 1, 3,"
+            " 0, 0, 0, 0, 0, x'', '{}', 'job-1', 'SUCCEEDED')",
             (ID,),
         )
         steps = [
-            (None, "SUBMITTED", "QUEUED"),
-            ("QUEUED", "CREATE_INTENT", "CREATING"),
-            ("CREATING", "CREATED", "RUNNING"),
-            ("RUNNING", "REMOTE_SUCCEEDED", "SUCCEEDED"),
+            (None, "SUBMITTED", "QUEUED", None),
+            ("QUEUED", "CREATE_INTENT", "CREATING", None),
+            ("CREATING", "CREATED", "RUNNING", None),
+            ("RUNNING", "REMOTE_SUCCEEDED", "SUCCEEDED", "SUCCEEDED"),
         ]
-        for version, (source, cause, target) in enumerate(steps, start=1):
+        for version, (source, cause, target, remote) in enumerate(steps, start=1):
             db.execute(
                 "INSERT INTO history (execution_id, version, attempt, cause,"
-                " from_phase, to_phase, at, epoch) VALUES (?, ?, 1, ?, ?, ?, 0, 0)",
-                (ID, version, cause, source, target),
+                " from_phase, to_phase, remote_phase, at, epoch)"
+                " VALUES (?, ?, 1, ?, ?, ?, ?, 0, 0)",
+                (ID, version, cause, source, target, remote),
             )
         db.execute(
             "INSERT INTO external_job (execution_id, attempt, task_type, task_version,"
@@ -165,7 +166,12 @@ def test_an_unacknowledged_key_and_a_second_id_are_found(database: Database) -> 
         ("I", [job(), job(2)], {"duplicated": 1}),
         ("T", [job(), job(2)], {"duplicated": 1}),
         ("N", [job(), job(2)], {"duplicated": 1}),
-        ("L", [job(), job(2)], {"duplicated": 1}),
+        ("L", [job(), job(2)], {}),
+        (
+            "L",
+            [job(), job(2, state=State.RUNNING)],
+            {"duplicated": 1, "orphaned": 1},
+        ),
         ("I", [job(state=State.RUNNING)], {"orphaned": 1}),
         ("L", [job(state=State.RUNNING)], {"orphaned": 1}),
         ("N", [job(state=State.RUNNING)], {"orphaned": 1}),
@@ -176,6 +182,16 @@ def test_the_witness_is_believed(
 ) -> None:
     """A second or a live job is a violation where the class forbids it."""
     assert judged(database, jobs, ServiceClass(service)) == found
+
+
+def test_a_create_without_its_intent_is_found(database: Database) -> None:
+    """The witness counts the calls of a token, the database its intents (Q6, Q7)."""
+    (_, _, path) = database.execute("PRAGMA database_list").fetchone()
+    intents = Audit(Path(path)).intents()
+    assert intents == {TOKEN: 1}
+    assert unintended({TOKEN: 1}, intents) == []
+    assert len(unintended({TOKEN: 2}, intents)) == 1
+    assert len(unintended({f"o{ID}-2": 1}, intents)) == 1
 
 
 def test_class_l_may_make_a_second_job_that_is_recorded(database: Database) -> None:
@@ -189,6 +205,8 @@ def test_class_n_may_lose_a_job_that_it_lists(database: Database) -> None:
     database.execute(
         "UPDATE execution SET phase = 'FAILED', error_code = 'CREATE_OUTCOME_UNKNOWN'"
     )
+    database.execute("UPDATE outbox SET phase = 'FAILED'")
+    database.execute("UPDATE external_job SET adopted_at = NULL, cleanup = 'DONE'")
     database.execute("DELETE FROM history WHERE version > 2")
     database.execute("UPDATE execution SET version = 4")
     for version, source, cause, target in (

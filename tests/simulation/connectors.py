@@ -46,6 +46,8 @@ _TIMEOUT_S = 30.0
 # Mostly shorter than find_settle. A job that arrives later than that is made twice by
 # a service that can only search, and the sweep ends the second one.
 _ARRIVES_S_MAX = 40.0
+_PAST_TIMEOUT_S = _TIMEOUT_S + 0.001
+"""As floats, a moment and 30 s may be a little after the moment 30 s later."""
 
 _PHASES = {
     State.QUEUED: TaskExecution.QUEUED,
@@ -124,7 +126,7 @@ class Trouble:
 
     async def hang(self) -> NoReturn:
         """Never answer: the clock moves past the call's timeout."""
-        self.world.clock.advance(_TIMEOUT_S)
+        self.world.clock.advance(_PAST_TIMEOUT_S)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -227,7 +229,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         await asyncio.sleep(0)
         self._trouble.hanging += 1
         try:
-            world.clock.advance(_TIMEOUT_S)
+            world.clock.advance(_PAST_TIMEOUT_S)
             await over
         finally:
             self._trouble.hanging -= 1

@@ -1,7 +1,8 @@
 """What must hold of every database, at any moment and at the end, and of its world.
 
-The SQL asks the file itself, through sqlite3; each query must return no row. The
-world is the witness of what the services were asked and did.
+The SQL asks the file itself, through sqlite3; each query must return no row. What
+holds at any moment is the product's own audit. The world is the witness of what the
+services were asked and did.
 """
 
 # ruff: noqa: S608 - the pieces are constants of this module
@@ -13,8 +14,9 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._ids import create_token
-from orchestrator._machine import TRANSITIONS
+from orchestrator._machine import INTENTS
 from orchestrator._phase import TERMINAL
+from orchestrator._storage import INVARIANTS
 from tests.simulation.world import Kind, State
 
 if TYPE_CHECKING:
@@ -24,103 +26,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import Job, World
 
 _ENDED = "('" + "', '".join(sorted(TERMINAL)) + "')"
-_EDGES = ", ".join(
-    "({}, '{}', '{}')".format(
-        "'-'" if source is None else f"'{source}'", str(cause), str(target)
-    )
-    for (source, cause), target in sorted(TRANSITIONS.items(), key=str)
-)
+_INTENTS = "('" + "', '".join(sorted(INTENTS)) + "')"
 _MOMENT_US = 60 * 10**6
-_CREATING = "('CREATE_INTENT', 'REPLAYED', 'KNOWN_ABSENT', 'CREATE_AGAIN')"
 
-ALWAYS: dict[str, str] = {
-    "Q1 the last history row is the row's phase, version and attempt": """
-        SELECT e.id, e.phase, e.version, h.to_phase FROM execution e
-        LEFT JOIN history h ON h.execution_id = e.id AND h.version = e.version
-        LEFT JOIN history later
-          ON later.execution_id = e.id AND later.version > e.version
-        WHERE h.to_phase IS NOT e.phase OR later.version IS NOT NULL""",
-    "Q2 no version is missing": """
-        SELECT execution_id, count(*), max(version) FROM history
-        GROUP BY execution_id HAVING count(*) <> max(version) OR min(version) <> 1""",
-    "Q3 a transition starts where the last one ended": """
-        SELECT h.execution_id, h.version, h.from_phase, p.to_phase FROM history h
-        LEFT JOIN history p
-          ON p.execution_id = h.execution_id AND p.version = h.version - 1
-        WHERE h.from_phase IS NOT p.to_phase""",
-    "Q4 every edge is in the table": f"""
-        WITH edge(source, cause, target) AS (VALUES {_EDGES})
-        SELECT h.execution_id, h.version, h.from_phase, h.cause, h.to_phase
-        FROM history h LEFT JOIN edge
-          ON edge.source = coalesce(h.from_phase, '-') AND edge.cause = h.cause
-         AND edge.target = h.to_phase
-        WHERE edge.cause IS NULL""",
-    "Q5 the lease epoch never goes back": """
-        SELECT h.execution_id, h.version, h.epoch, p.epoch FROM history h
-        JOIN history p ON p.execution_id = h.execution_id AND p.version = h.version - 1
-        WHERE h.epoch < p.epoch
-        UNION ALL
-        SELECT t.execution_id, 0, t.epoch, max(h.epoch) FROM timer t
-        JOIN history h ON h.execution_id = t.execution_id
-        GROUP BY t.execution_id HAVING t.epoch < max(h.epoch)""",
-    "Q7 the attempt changes only into QUEUED, by one": """
-        SELECT h.execution_id, h.version, p.attempt, h.attempt FROM history h
-        JOIN history p ON p.execution_id = h.execution_id AND p.version = h.version - 1
-        WHERE h.attempt <> p.attempt
-          AND (h.attempt <> p.attempt + 1 OR p.to_phase <> 'QUEUED')""",
-    "Q8 one adopted job per attempt; of an attempt that is over, the others owe": f"""
-        SELECT execution_id, attempt, count(*) FROM external_job
-        WHERE adopted_at IS NOT NULL AND cleanup = 'NONE'
-        GROUP BY execution_id, attempt HAVING count(*) > 1
-        UNION ALL
-        SELECT j.execution_id, j.attempt, j.id FROM external_job j
-        JOIN execution e ON e.id = j.execution_id
-        WHERE j.adopted_at IS NULL AND j.cleanup = 'NONE'
-          AND (e.phase IN {_ENDED} OR e.attempt > j.attempt)""",
-    "Q9 a terminal row's job that was to be deleted is confirmed or abandoned": f"""
-        SELECT j.execution_id, j.attempt, j.job_key FROM external_job j
-        JOIN execution e ON e.id = j.execution_id AND e.phase IN {_ENDED}
-        WHERE j.cleanup = 'NONE' AND EXISTS (
-          SELECT 1 FROM history h WHERE h.execution_id = j.execution_id
-          AND h.attempt = j.attempt AND h.to_phase = 'ABORTING')""",
-    "Q11 no attempt begins after an abort was wished": """
-        SELECT h.execution_id, h.version, h.attempt FROM history h
-        JOIN execution e ON e.id = h.execution_id
-        WHERE h.cause = 'CREATE_INTENT' AND h.at > e.abort_requested_at""",
-    "a live row has a timer, a terminal one has none": f"""
-        SELECT e.id, e.phase, t.due_at FROM execution e
-        LEFT JOIN timer t ON t.execution_id = e.id
-        WHERE (e.phase IN {_ENDED}) = (t.execution_id IS NOT NULL)
-        UNION ALL SELECT execution_id, 'no row', due_at FROM timer
-        WHERE execution_id NOT IN (SELECT id FROM execution)""",
-    "one terminal history row and one event of a terminal row, none of others": f"""
-        SELECT e.id, e.phase, e.version FROM execution e
-        WHERE (SELECT count(*) FROM history h WHERE h.execution_id = e.id
-               AND h.to_phase IN {_ENDED}) <> (e.phase IN {_ENDED})
-           OR (SELECT count(*) FROM outbox o WHERE o.execution_id = e.id
-               AND o.version = e.version) <> (e.phase IN {_ENDED})
-           OR (SELECT count(*) FROM outbox o WHERE o.execution_id = e.id)
-               <> (e.phase IN {_ENDED})""",
-    "the counters count the rows": """
-        SELECT * FROM (SELECT task_type, phase, count(*) FROM execution
-                       GROUP BY task_type, phase
-                       EXCEPT SELECT task_type, phase, executions FROM counter)
-        UNION ALL
-        SELECT * FROM (SELECT task_type, phase, executions FROM counter
-                       WHERE executions <> 0
-                       EXCEPT SELECT task_type, phase, count(*) FROM execution
-                       GROUP BY task_type, phase)""",
-    "a row under ABORTING or RUNNING has its job in the ledger": """
-        SELECT e.id, e.phase, e.job_key FROM execution e
-        WHERE e.phase IN ('RUNNING', 'ABORTING') AND NOT EXISTS (
-          SELECT 1 FROM external_job j WHERE j.task_type = e.task_type
-          AND j.task_version = e.task_version AND j.job_key = e.job_key
-          AND j.adopted_at IS NOT NULL)""",
-    "an idempotency key leads to the row that has it": """
-        SELECT k.key, k.execution_id, e.idempotency_key FROM idempotency_key k
-        LEFT JOIN execution e ON e.id = k.execution_id
-        WHERE e.idempotency_key IS NOT k.key""",
-}
+ALWAYS = {f"{each.name} {each.says}": each.query for each in INVARIANTS}
 """Invariants of every committed state: name to a query that finds what breaks it."""
 
 QUIET: dict[str, str] = {
@@ -241,7 +150,7 @@ def against_world(database: Database, world: World) -> list[str]:
 def _intents(database: Database, world: World) -> Iterator[str]:
     query = f"""
         SELECT execution_id, attempt, count(*) FROM history
-        WHERE cause IN {_CREATING} GROUP BY execution_id, attempt"""
+        WHERE cause IN {_INTENTS} GROUP BY execution_id, attempt"""
     allowed = {create_token(row[0], row[1]): row[2] for row in database.rows(query)}
     for token, calls in world.creates.items():
         if calls > allowed.get(token, 0):

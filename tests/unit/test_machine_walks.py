@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator._machine import TRANSITIONS, decide
+from orchestrator._machine import INTENTS, NEXT_ATTEMPT, TRANSITIONS, decide
 from orchestrator._phase import LIVE, TERMINAL, Cause, Cleanup, Phase, RemotePhase
 from orchestrator._records import (
     Call,
@@ -179,7 +179,7 @@ class Walk:
         if change.then is not None:
             assert change.phase in CALLED_IN[change.then]
         if change.then is Call.CREATE:
-            assert change.writes, "no call without a committed intent"
+            assert change.cause in INTENTS, "no call without a committed intent"
             assert row.abort_requested_at is None or phase is Phase.CREATE_UNKNOWN
         self._check_attempt(row, change)
         if change.phase in TERMINAL:
@@ -187,7 +187,8 @@ class Walk:
 
     def _check_attempt(self, row: Claimed, change: Change) -> None:
         assert change.attempt <= self.policies.limits.retries + 1
-        assert change.attempt - row.attempt in (0, 1)
+        begins = change.cause in NEXT_ATTEMPT
+        assert change.attempt == row.attempt + begins, "the cause tells of it"
         if change.attempt > row.attempt:
             assert change.phase is Phase.QUEUED
             assert row.abort_requested_at is None
