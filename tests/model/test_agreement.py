@@ -182,7 +182,7 @@ def test_a_machine_that_decides_otherwise_is_told(
     monkeypatch.setattr(
         _creating, "recover", lambda case, **_: _creating._by_policy(case)
     )
-    _, answers = explored("class I")
+    _, answers = explored("class I: killed, a zombie, a lost or late create")
     assert any(
         _by_machine(row, seen, givens) != _by_model(row, decision)
         for (row, seen, givens), decision in answers.items()

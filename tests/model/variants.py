@@ -63,6 +63,7 @@ class Variant(NamedTuple):
 
 _I, _L, _N = (Givens(kind) for kind in (Kind.IDEMPOTENT, Kind.LISTED, Kind.NEITHER))
 _I_RETRY = Givens(attempts=2)
+_L_RETRY = Givens(Kind.LISTED, attempts=2)
 _HOLD = Givens(Kind.NEITHER, "hold")
 _AGAIN = Givens(Kind.NEITHER, "create")
 _FORGETFUL = Givens(Kind.FORGETFUL)
@@ -71,9 +72,13 @@ _MOMENT = frozenset({_F.SECOND_LIVE})
 _EVERY = Left(refusals=1, limits=1)
 
 PROTOCOL = {
-    "class I": Variant(
-        World(givens=_I, ends=_SUCCESS),
+    "class I: killed, a zombie, a lost or late create": Variant(
+        World(givens=_I, faults=Left(gets=0, deletes=0), ends=_SUCCESS),
         full=World(givens=_I, faults=_EVERY),
+    ),
+    "class I: killed, a zombie, get and delete fail": Variant(
+        World(givens=_I, faults=Left(timeouts=0)),
+        full=World(givens=_I, faults=Left(zombies=2, gets=2, deletes=2)),
     ),
     "class I: killed, a lost or late create, a refusal": Variant(
         World(
@@ -111,6 +116,14 @@ PROTOCOL = {
         World(givens=_L, faults=Left(zombies=0, gets=0, deletes=0), ends=_SUCCESS),
         breaks=_MOMENT,
         full=World(givens=_L, faults=Left(gets=0, deletes=0), ends=_SUCCESS),
+    ),
+    "class L: two attempts": Variant(
+        World(
+            givens=_L_RETRY,
+            faults=Left(kills=0, zombies=0, gets=0, deletes=0, aborts=0),
+        ),
+        breaks=_MOMENT | {_F.TWO_ATTEMPTS},
+        full=World(givens=_L_RETRY, faults=Left(zombies=0, gets=0, deletes=0)),
     ),
     "class N: fail": Variant(
         World(givens=_N, ends=_SUCCESS),
