@@ -92,7 +92,7 @@ PROTOCOL = {
     ),
     "class I: two attempts": Variant(
         World(givens=_I_RETRY, faults=Left(zombies=0, limits=1, aborts=0)),
-        full=World(givens=_I_RETRY, faults=Left(limits=1), ends=_ENDS),
+        full=World(givens=_I_RETRY, faults=Left(limits=1, deletes=0)),
     ),
     "class L: killed, and a zombie": Variant(
         World(
@@ -115,7 +115,7 @@ PROTOCOL = {
     "class L: killed, and a lost or late create": Variant(
         World(givens=_L, faults=Left(zombies=0, gets=0, deletes=0), ends=_SUCCESS),
         breaks=_MOMENT,
-        full=World(givens=_L, faults=Left(gets=0, deletes=0), ends=_SUCCESS),
+        full=World(givens=_L, faults=Left(gets=0, deletes=0, aborts=0), ends=_SUCCESS),
     ),
     "class L: two attempts": Variant(
         World(
