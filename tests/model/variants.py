@@ -123,7 +123,7 @@ PROTOCOL = {
             faults=Left(kills=0, zombies=0, gets=0, deletes=0, aborts=0),
         ),
         breaks=_MOMENT | {_F.TWO_ATTEMPTS},
-        full=World(givens=_L_RETRY, faults=Left(zombies=0, gets=0, deletes=0)),
+        full=World(givens=_L_RETRY, faults=Left(kills=0, gets=0, deletes=0, aborts=0)),
     ),
     "class N: fail": Variant(
         World(givens=_N, ends=_SUCCESS),
