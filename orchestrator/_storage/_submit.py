@@ -144,10 +144,15 @@ class Submit(Item):
         fresh: list[NewExecution] = []
         answers: list[Submitted] = []
         mine: dict[str, _Holder] = {}
+        mine_by_job: dict[_JobKey, Submitted] = {}
         for new in news:
-            if new.job_of in jobs:
-                answers.append(jobs[new.job_of])
-                continue
+            job = new.job_of
+            if job is not None:
+                known = jobs.get(job) or mine_by_job.get(job)
+                if known is not None:
+                    answers.append(known)
+                    continue
+                mine_by_job[job] = Submitted(new.row["id"], existing=True)
             key = new.key
             holder = None if key is None else mine.get(key) or held.get(key)
             if holder is not None and not (

@@ -233,11 +233,14 @@ async def test_an_attached_job_is_running_and_in_the_ledger(store: Store) -> Non
 
 
 async def test_a_job_is_attached_once(store: Store) -> None:
-    """Two executions of one job would abort and pay for each other's."""
-    await store.submit([_attached(3)], NOW)
+    """Two executions of one job would abort and pay for each other's.
+
+    Whoever attaches it again, also in the same submission, gets the one that has it.
+    """
+    [first, same] = await store.submit([_attached(3), _attached(3)], NOW)
+    assert same == (first.execution_id, True, False)
     before = await dump(store)
-    with pytest.raises(REFUSED):
-        await store.submit([_attached(3)], NOW)
+    assert await store.submit([_attached(3)], NOW) == [same]
     assert await dump(store) == before
 
 
