@@ -50,7 +50,7 @@ class Facts:
         damage: What SQLite's integrity check or a read complains of; empty is sound.
         broken: Histories that break a law, one line each.
         transitions: Execution and version of every row of history.
-        wishes: Executions with an abort that was wished.
+        wishes: Executions whose abort was wished, or is too late to be.
         keys: Idempotency key -> execution.
     """
 
@@ -101,6 +101,7 @@ def look(database: Path) -> Facts:
             transitions = frozenset(history.fetchall())
             wished = db.execute(
                 "SELECT id FROM execution WHERE abort_requested_at IS NOT NULL"
+                " OR finished_at IS NOT NULL"
             )
             wishes = frozenset(row[0] for row in wished)
             keys = dict(db.execute("SELECT key, execution_id FROM idempotency_key"))

@@ -45,12 +45,15 @@ class _File:
     generation: int = 0
     pending: list[tuple[int, Write | Truncate]] = field(default_factory=list)
 
-    def sync(self, covers: int) -> None:
+    def sync(self, covers: int, *, failed: bool) -> None:
         done = [change for index, change in self.pending if index < covers]
         self.pending = self.pending[len(done) :]
-        for change in done:
-            _put(self.durable, change)
         self.generation += bool(done)
+        for change in done:
+            # What a failed sync was to write, Linux takes for clean: no later sync
+            # writes it, and a cut loses it.
+            if not failed:
+                _put(self.durable, change)
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,12 @@ class Disk:
                 self._rename(name, None)
             case Write(name) | Truncate(name):
                 self._files[self._names[name]].pending.append((self._index, event))
-            case Sync(name, covers) if name == FOLDER:
-                self._sync_names(covers)
-            case Sync(name, covers):
+            case Sync(name, covers, failed) if name == FOLDER:
+                if not failed:
+                    self._sync_names(covers)
+            case Sync(name, covers, failed):
                 if name in self._names:
-                    self._files[self._names[name]].sync(covers)
+                    self._files[self._names[name]].sync(covers, failed=failed)
             case Said():
                 pass
         self._index += 1

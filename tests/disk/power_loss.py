@@ -87,16 +87,12 @@ def record(
     folder: Path, server: RunningServer, lives: Sequence[Sequence[str]]
 ) -> list[Event]:
     """Let a worker live as often as there are *lives*; return what it did and said."""
-    strace = shutil.which("strace")
-    if strace is None:
-        sys.exit("power_loss: strace is not installed: nothing was tried")
     database = folder / "database" / DATABASE
     events: list[Event] = []
     for number, arguments in enumerate(lives):
         trace = folder / f"strace-{number}.txt"
         command = [
-            *(strace, "-f", "--seccomp-bpf", "-y", "-xx", "-s", str(_DATA_MAX)),
-            *("-e", f"trace={TRACED}", "-e", "signal=none", "-o", str(trace)),
+            *strace_command(trace),
             *(sys.executable, "-m", "tests.disk.worker"),
             *("--database", str(database), "--server", server.address),
             *("--board", str(folder / "board"), *arguments),
@@ -107,9 +103,29 @@ def record(
         if done.returncode or not done.stdout.endswith(b"DONE\n"):
             detail = done.stderr.decode(errors="replace")
             sys.exit(f"power_loss: the worker ended with {done.returncode}: {detail}")
-        with trace.open(encoding="ascii") as lines:
-            parse(lines, database, events)
-        trace.unlink()
+        parsed(trace, database, events)
+    return events
+
+
+def strace_command(trace: Path, *expressions: str) -> list[str]:
+    """Return the command that records what the command after it does in *trace*."""
+    strace = shutil.which("strace")
+    if strace is None:
+        sys.exit("strace is not installed: nothing was tried")
+    more = [word for expression in expressions for word in ("-e", expression)]
+    return [
+        *(strace, "-f", "--seccomp-bpf", "-y", "-xx", "-s", str(_DATA_MAX)),
+        *("-e", f"trace={TRACED}", "-e", "signal=none", *more, "-o", str(trace)),
+    ]
+
+
+def parsed(
+    trace: Path, database: Path, events: list[Event] | None = None
+) -> list[Event]:
+    """Return *trace*'s events, after *events*, and remove it: it is large."""
+    with trace.open(encoding="ascii") as lines:
+        events = parse(lines, database, events)
+    trace.unlink()
     return events
 
 
@@ -161,7 +177,10 @@ class Trial:
 def _kind(event: Event) -> str:
     if isinstance(event, Write | Truncate | Sync):
         suffix = event.name.rpartition("-")[2] if "-" in event.name else event.name
-        return f"{type(event).__name__.lower()} {suffix}"
+        kind = type(event).__name__.lower()
+        if isinstance(event, Sync) and event.failed:
+            kind = f"failed {kind}"
+        return f"{kind} {suffix}"
     return type(event).__name__.lower()
 
 

@@ -24,6 +24,7 @@ TRACED = (
 FOLDER = "."
 """The name of the folder itself, whose sync makes names durable."""
 
+_SYNCS = ("fsync", "fdatasync")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _CALL = re.compile(r"^(\d+) +(\w+)\((.*)$", re.DOTALL)
 _RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$", re.DOTALL)
@@ -63,14 +64,16 @@ class Truncate:
 
 @dataclass(frozen=True)
 class Sync:
-    """A sync that succeeded.
+    """A sync that has returned.
 
     Attributes:
         covers: It covers the events before this one.
+        failed: Whether it returned an error.
     """
 
     name: str
     covers: int
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ class _Reader:
         self, pid: str, call: str, arguments: str, result: int, began: int
     ) -> None:
         """Take up one call that has returned."""
-        if result < 0 or call == "sync_file_range":  # which promises nothing
-            return
+        if call == "sync_file_range" or (result < 0 and call not in _SYNCS):
+            return  # the former promises nothing
         paths = [*self._paths(arguments)]
         if call in ("open", "openat", "creat"):
             for path in paths:
@@ -199,7 +202,7 @@ class _Reader:
 def _change(call: str, name: str, arguments: str, result: int, began: int) -> Event:
     match call:
         case "fsync" | "fdatasync":
-            return Sync(name, began)
+            return Sync(name, began, failed=result < 0)
         case "pwrite64":
             offset = int(arguments.rpartition(", ")[2])
             return Write(name, offset, _data(arguments)[:result])

@@ -59,6 +59,14 @@ def test_each_unsynced_write_is_there_or_not_by_itself() -> None:
     assert _all(disk, Policy.SUBSET, "db") == {b"", A, bytes(SECTOR) + B, A + B}
 
 
+def test_a_sync_that_failed_has_lost_what_it_was_to_write() -> None:
+    """Also for the next sync, which succeeds, unless it was written again."""
+    disk = _disk(*NAMED, Write("db", 0, A), Sync("db", 3, failed=True))
+    disk.play(Write("db", SECTOR, B))
+    disk.play(Sync("db", 5))
+    assert {_image(disk, policy)["db"] for policy in Policy} == {bytes(SECTOR) + B}
+
+
 def test_writes_to_one_place_keep_their_order() -> None:
     disk = _disk(*NAMED, Write("db", 0, A), Write("db", 0, B), Said("ACK"))
     assert _all(disk, Policy.SUBSET, "db") == {b"", A, B}

@@ -33,7 +33,7 @@ OUT, FOLDER = _fd(1, "pipe:[17]"), _fd(5, "/data")
 
 
 def test_each_call_on_a_database_file_becomes_an_event_and_no_other_call_does() -> None:
-    """Only what succeeded counts; other files, reads and deleted files do not."""
+    """Only a sync counts that failed; other files, reads and deleted files do not."""
     record = f"""\
 7 openat(AT_FDCWD<{_hex("/")}>, "{_hex("/data/jobs.db")}", O_RDWR|O_CREAT, 0600) = {DB}
 7 openat(AT_FDCWD<{_hex("/")}>, "{_hex("/data/jobs.db")}", O_RDONLY) = {DB}
@@ -56,6 +56,7 @@ def test_each_call_on_a_database_file_becomes_an_event_and_no_other_call_does() 
         Truncate("jobs.db", 8192),
         Sync("jobs.db", 3),
         Sync(".", 4),
+        Sync("jobs.db", 5, failed=True),
         Said("ACK key id"),
         Unlink("jobs.db-wal"),
     ]
