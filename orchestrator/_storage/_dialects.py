@@ -6,6 +6,7 @@ SQLite: WAL, ``synchronous=FULL`` (nothing acknowledged is lost), foreign keys,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -31,8 +32,14 @@ if TYPE_CHECKING:
 
 SQLITE_MIN = (3, 35, 0)
 _WAL_TRIES = 20
-_UNAVAILABLE = {5: "locked", 6: "locked", 8: "read-only", 10: "input/output error"}
-_UNAVAILABLE |= {13: "disk is full", 14: "cannot be opened"}
+_UNAVAILABLE = {
+    5: "the database is locked",
+    6: "the database is locked",
+    8: "the database is read-only",
+    10: "the disk fails",
+    13: "the disk is full",
+    14: "the database cannot be opened",
+}
 _NOT_A_DATABASE = {11: "is damaged", 26: "is no database"}
 
 
@@ -90,8 +97,11 @@ def prepare_file(url: URL) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if not os.access(path, os.R_OK | os.W_OK):
-            msg = f"{path}: is not readable and writable for this user"
-            raise StoreUnavailableError(msg) from None
+            why = "is not readable and writable for this user"
+            with contextlib.suppress(OSError):  # not even to be looked at
+                if os.statvfs(path).f_flag & os.ST_RDONLY:
+                    why = "is on a file system that is mounted read-only"
+            raise StoreUnavailableError(f"{path}: {why}") from None
     except OSError as error:
         msg = f"{path}: cannot be created: {error.strerror}"
         raise StoreUnavailableError(msg) from error
@@ -165,8 +175,7 @@ def translate(error: Exception, path: str) -> StoreError | None:
     if code in _NOT_A_DATABASE:
         return NotADatabaseError(path, _NOT_A_DATABASE[code])
     if code in _UNAVAILABLE:
-        msg = f"{path}: the database is {_UNAVAILABLE[code]}: {original}"
-        return StoreUnavailableError(msg)
+        return StoreUnavailableError(f"{path}: {_UNAVAILABLE[code]}: {original}")
     if isinstance(original, sqlite3.ProgrammingError) and "closed" in str(original):
         return StoreUnavailableError(f"{path}: the connection is closed")
     return None

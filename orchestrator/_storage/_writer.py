@@ -20,6 +20,7 @@ import logging
 import os
 import sqlite3
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
@@ -65,6 +66,8 @@ class Writer:
         self._path = path
         self._queue: deque[Batch] = deque()
         self._at_work = Batch()
+        self._unwritten: list[list[Item]] = []
+        """Later halves of a batch that was cut: their turn has not come."""
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -149,6 +152,7 @@ class Writer:
 
     async def _work(self, batch: Batch) -> None:
         self._at_work = batch
+        self._unwritten.clear()  # a writer that was cancelled may have left some
         try:
             async with self.lock:
                 await self._commit(batch.items)
@@ -181,11 +185,11 @@ class Writer:
             try:
                 await self._transaction(batch)
             except _CommitUnknownError as error:
-                logger.warning("commit unknown, reading back: %s", error.__cause__)
+                ours = self._unavailable(error.__cause__)
+                logger.warning("commit unknown, reading back: %s", ours)
                 batch = await self._read_back(batch)
                 if unknown:  # not an answer that was lost: a disk that refuses
-                    away = StoreUnavailableError(f"{self._path}: {error.__cause__}")
-                    away.__cause__ = error.__cause__
+                    away = ours
                 unknown = True
             except StoreUnavailableError as error:
                 away = error
@@ -194,8 +198,12 @@ class Writer:
                     batch[0].error = translate(error, self._path) or error
                     return
                 middle = len(batch) // 2
+                rest = batch[middle:]
+                self._unwritten.append(rest)
                 await self._commit(batch[:middle])
-                batch = batch[middle:]
+                self._unwritten.pop()
+                # What was refused meanwhile may not be written after all.
+                batch = [item for item in rest if item.error is None]
             else:
                 self.commits += 1
                 self.items += len(batch)
@@ -218,6 +226,9 @@ class Writer:
             if item.patient and patient:
                 stay.append(item)
             else:
+                item.error = error
+        for item in chain.from_iterable(self._unwritten):
+            if not item.patient:
                 item.error = error
         self._at_work.resolve_impatient()  # some of its items may be written
         for later in self._queue:
@@ -280,6 +291,14 @@ class Writer:
             await self._disconnect()
             raise ours from error
 
+    def _unavailable(self, error: BaseException | None) -> StoreError:
+        """Return our error for whatever kept a commit from being confirmed."""
+        ours = translate(error, self._path) if isinstance(error, Exception) else None
+        if ours is None:
+            ours = StoreUnavailableError(f"{self._path}: {error}")
+        ours.__cause__ = error
+        return ours
+
     async def _read_back(self, batch: list[Item]) -> list[Item]:
         """Return what did not land; a broken connection is replaced first."""
         await self._disconnect()
@@ -296,7 +315,7 @@ class Writer:
                 await self._disconnect()
                 if self._hurry.is_set():
                     for item in batch:
-                        item.error = StoreUnavailableError(f"{self._path}: {error}")
+                        item.error = self._unavailable(error)
                     return []
                 await self._clock.wait(self._hurry, delay)
                 delay = min(delay * 2, _RETRY_MAX_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from random import Random
@@ -14,6 +15,7 @@ import pytest
 from orchestrator._machine import decide
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._records import Got
+from orchestrator._storage._items import Run
 from orchestrator.errors import StoreError, StoreUnavailableError
 from tests.support.factories import NOW, TASK_TYPE, make_new, make_policies
 from tests.support.faulty import write_locked
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from orchestrator._records import Claimed
     from orchestrator._storage import Store
+    from orchestrator._storage._tx import Tx
     from orchestrator.testing import ManualClock
 
 
@@ -123,6 +126,28 @@ async def _forbid_writes(store: Store) -> None:
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     await driver.execute("PRAGMA query_only = ON")
+
+
+async def test_a_user_whose_half_of_a_cut_batch_has_to_wait_is_refused(
+    store: Store, clock: ManualClock
+) -> None:
+    """One row breaks the batch, then the database goes: nobody else was written."""
+    locked = sqlite3.OperationalError("database is locked")
+    locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    errors = [ValueError("a bad row"), locked]
+
+    async def write(tx: Tx) -> None:
+        if errors:
+            raise errors.pop(0)
+
+    waiting = asyncio.create_task(store.writer.write(Run(write)))
+    submitting = asyncio.create_task(store.submit([make_new()], NOW))
+    with pytest.raises(StoreUnavailableError):
+        await submitting
+    await clock.sleeping()
+    await clock.drive(waiting)
+    assert not errors
+    assert await store.counts() == {}, "what was refused is not written later"
 
 
 async def test_a_store_that_is_closed_while_the_database_is_away_does_not_hang(

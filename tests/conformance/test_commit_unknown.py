@@ -243,7 +243,7 @@ async def test_a_disk_that_refuses_every_commit_fails_users_and_lets_engines_wai
     before = await dump(store)
     commits = Commits(store, *["before"] * 12, error="database or disk is full")
     waiting = asyncio.create_task(apply(store, row, _decide(row, Due())))
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(StoreUnavailableError, match="the disk is full"):
         await store.submit([make_new()], NOW)
     assert await dump(store) == before
     waits = await clock.drive(waiting)

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from orchestrator._storage import Store
 
 
+_CODES = {
+    "disk I/O error": sqlite3.SQLITE_IOERR,
+    "database or disk is full": sqlite3.SQLITE_FULL,
+}
+
+
 class Commits:
     """Lets the next commits of a store's writer fail, as told.
 
@@ -49,7 +55,9 @@ class Commits:
         if self.meanwhile is not None:
             connection.rollback()
             self.meanwhile()
-        raise sqlite3.OperationalError(self._error)
+        error = sqlite3.OperationalError(self._error)
+        error.sqlite_errorcode = _CODES[self._error]
+        raise error
 
 
 @contextlib.contextmanager
