@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from orchestrator._clock import duration_to_us
+from orchestrator._engine._text import describe
 from orchestrator._machine import decide
 from orchestrator._phase import TERMINAL, Cause, Cleanup, Phase
 from orchestrator._policies import Policies
@@ -195,7 +196,7 @@ class Stepper:
     ) -> None:
         """Hold a row whose step raised, once what it had learnt is in the ledger."""
         now = self._clock.now_us()
-        what = self._calls.say(f"{type(error).__name__}: {error}")
+        what = self._calls.say(describe(error))
         try:
             await self._record(row, observation)
             current = await self._store.read_again(row, node)

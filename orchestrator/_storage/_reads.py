@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, and_, func, or_, select, text
+from sqlalchemy import Select, and_, or_, select, text
 
 from orchestrator._clock import to_datetime
 from orchestrator._phase import Cleanup, Phase, RemotePhase
@@ -32,6 +32,11 @@ _EXECUTION = (
     timer.c.polls.label("timer_polls"),
     timer.c.errors.label("poll_errors"),
     timer.c.last_error,
+)
+# Compared as text: a path would have to be spelled as the stored JSON spells it.
+_LABELLED = (
+    "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(execution.labels)"
+    " THEN execution.labels END) WHERE key = :key_{0} AND value = :value_{0})"
 )
 _JOINED = execution.outerjoin(timer, timer.c.execution_id == execution.c.id)
 
@@ -115,9 +120,9 @@ async def find(
         query = query.where(execution.c.name == name)
     if held is not None:
         query = query.where(execution.c.hold.is_not(None) == held)
-    for key, value in (labels or {}).items():
-        path = "$." + json.dumps(key)
-        query = query.where(func.json_extract(execution.c.labels, path) == value)
+    for number, (key, value) in enumerate((labels or {}).items()):
+        bound = {f"key_{number}": key, f"value_{number}": value}
+        query = query.where(text(_LABELLED.format(number)).bindparams(**bound))
     if after is not None:
         query = query.where(execution.c.id < after)
     query = query.order_by(execution.c.id.desc()).limit(limit)
