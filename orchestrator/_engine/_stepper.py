@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator._clock import duration_to_us
 from orchestrator._engine._text import describe
@@ -209,7 +209,8 @@ class Stepper:
                 "row %s cannot even be held: only its timer is set", row.id
             )
             due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
-            change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
+            phase = cast("Phase", row.phase)  # whatever it is: it is not written
+            change = Change(phase, row.attempt, timer=row.timer, due_at=due)
             try:
                 await self._commit(row, change, node)
             except Exception:
