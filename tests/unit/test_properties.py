@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator._clock import to_datetime
@@ -15,7 +16,16 @@ from orchestrator._codec import encode_values, exceeds
 from orchestrator._secrets import Redactor
 from orchestrator.connectors import ResourceMeta
 
-PROFILE = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROFILE = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    phases=[Phase.generate],  # small examples need no shrinking, which takes long
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 MOMENTS = st.integers(0, 10**16).map(to_datetime)
@@ -74,7 +84,7 @@ def test_a_size_is_never_overrated(values: dict[str, object]) -> None:
 SECRETS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"]), min_size=8, max_size=40
 )
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "raw": lambda value: value,
     "quoted": lambda value: quote(value, safe=""),
     "quoted as JavaScript does": lambda value: quote(value, safe="!'()*~"),
