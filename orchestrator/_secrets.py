@@ -202,15 +202,12 @@ def spellings(value: str) -> set[str]:
     """Return the spellings in which services and clients quote *value*."""
     raw = value.encode("utf-8", "surrogatepass")
     forms = {
-        value,
         quote(value, safe="", errors="replace"),
-        quote(value, errors="replace"),
         quote_plus(value, errors="replace"),
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
         repr(value)[1:-1],
     }
-    forms |= {form.replace("%2F", "%2f") for form in forms}
     # Inside a longer base64 text ("user:password") the value starts at one of three
     # offsets; only the characters that depend on nothing else are searched for.
     for offset in range(3):
@@ -224,6 +221,25 @@ def spellings(value: str) -> set[str]:
     return {form for form in forms if len(form) >= _SHORTEST}
 
 
+def _spelled(value: str) -> str:
+    """Return a pattern of *value* as it is and as any client URL-encodes it.
+
+    Clients agree neither on which characters need it nor on the case of the digits.
+    """
+    parts = []
+    for char in value:
+        ways = [re.escape(char)]
+        if not (char.isascii() and char.isalnum()):
+            octets = char.encode("utf-8", "surrogatepass")
+            ways.append(f"(?i:{''.join(f'%{octet:02x}' for octet in octets)})")
+        if char == " ":
+            ways.append(r"\+")
+        parts.append(
+            ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"
+        )
+    return "".join(parts)
+
+
 class Redactor:
     """Replaces secret values in texts; knows every value that was ever resolved.
 
@@ -235,8 +251,9 @@ class Redactor:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._values: set[str] = set()
-        self._forms: set[str] = set()
+        self._forms: set[tuple[int, str]] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._longest = 0
 
     def register(self, values: Mapping[str, str]) -> None:
         """Remember the *values* of resolved secrets; cheap if all are known."""
@@ -247,10 +264,24 @@ class Redactor:
             return
         for value in fresh:
             self._values.add(value)
-            self._forms |= spellings(value)
-        ordered = sorted(self._forms, key=lambda form: (-len(form), form))
-        self._pattern = re.compile("|".join(map(re.escape, ordered)))
+            self._forms |= {(len(form), re.escape(form)) for form in spellings(value)}
+            self._forms.add((len(value), _spelled(value)))
+            encoded = len(value.encode("utf-8", "surrogatepass")) * 3
+            self._longest = max(self._longest, encoded, *map(len, spellings(value)))
+        ordered = sorted(self._forms, key=lambda form: (-form[0], form[1]))
+        self._pattern = re.compile("|".join(pattern for _, pattern in ordered))
 
     def redact(self, text: str) -> str:
         """Return *text* with every known secret replaced by ``***``."""
         return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+    def redact_start(self, text: str, limit: int) -> str:
+        """Return about *limit* characters of the start of *text*, redacted.
+
+        A text of any length costs no more than its start; a secret that the cut
+        would halve is cut off whole.
+        """
+        if len(text) <= limit:
+            return self.redact(text)
+        start = self.redact(text[: limit + self._longest])
+        return start[: max(len(start) - self._longest, 0)]

@@ -39,6 +39,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from orchestrator._codec._containers import codec_of
 from orchestrator._codec._fit import Unfit
 from orchestrator._codec._plain import decode_plain
+from orchestrator._codec._size import exceeds
 from orchestrator._codec._text import inputs_from_text
 from orchestrator._codec._types import (
     PlainData,
@@ -66,6 +67,7 @@ __all__ = [
     "encode_inputs",
     "encode_outputs",
     "encode_values",
+    "exceeds",
     "inputs_from_text",
     "interface_from_proto",
     "interface_to_proto",

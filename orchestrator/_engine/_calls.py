@@ -12,13 +12,21 @@ import hashlib
 import json
 import logging
 import math
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import seconds_to_us
-from orchestrator._codec import decode_values, encode_outputs
+from orchestrator._codec import decode_values, encode_outputs, exceeds
 from orchestrator._connector import PHASE_NAMES
 from orchestrator._engine._guard import Guard, Raised, TimedOut
-from orchestrator._engine._text import clean, info_json, links_json
+from orchestrator._engine._text import (
+    LINKS_MAX,
+    MESSAGE_MAX,
+    clean,
+    describe,
+    info_json,
+    links_json,
+)
 from orchestrator._ids import create_token
 from orchestrator._phase import RemotePhase
 from orchestrator._records import (
@@ -109,7 +117,9 @@ class Calls:
         method, limit_s = _method(call, context)
         try:
             kwargs = self._arguments(call, row, context)
-        except Exception as error:  # noqa: BLE001 - inputs, secrets, a user's decode
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - inputs, secrets, a user's decode
             return self._unprepared(call, error, context)
         self._reach(_BEFORE[call])
         answer = await self._guard.call(
@@ -122,12 +132,14 @@ class Calls:
             what = f"{call} did not answer within {limit_s:g} s"
             return CallFailed(call, Failure.TIMEOUT, what)
         self._reach(_AFTER[call])
-        if isinstance(answer, Raised):
-            return self._failed(call, answer.error, context)
         try:
+            if isinstance(answer, Raised):
+                return self._failed(call, answer.error, context)
             return self._said(call, answer, row, context)
-        except Exception as error:  # noqa: BLE001 - nonsense is an error of the call
-            what = f"{call} answered nonsense: {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - nonsense is an error of the call
+            what = f"{call} answered nonsense: {describe(error)}"
             return CallFailed(call, Failure.ERROR, self.say(what))
 
     def in_flight(self, row: Claimed) -> bool:
@@ -158,7 +170,7 @@ class Calls:
                     row.meta
                 )
             except Exception as error:
-                raise MetaUnreadableError(str(error)) from error
+                raise MetaUnreadableError(describe(error)) from error
             return kwargs
         kwargs = self._create_arguments(row, context)
         if call is Call.FIND:
@@ -191,11 +203,13 @@ class Calls:
         self._redactor.register(values)
         return dict(values)
 
-    def _unprepared(self, call: Call, error: Exception, context: Context) -> CallFailed:
+    def _unprepared(
+        self, call: Call, error: BaseException, context: Context
+    ) -> CallFailed:
         """Return why a call was not made at all."""
         if call is not Call.CREATE or isinstance(error, SecretNotFoundError):
             return self._failed(call, error, context)
-        what = f"the inputs cannot be read: {type(error).__name__}: {error}"
+        what = f"the inputs cannot be read: {describe(error)}"
         return CallFailed(call, Failure.META, self.say(what))
 
     # What a call said
@@ -223,41 +237,48 @@ class Calls:
         phase = _PHASES.get(resource.phase, RemotePhase.UNDEFINED)
         outputs = outputs_json = problem = None
         if phase is RemotePhase.SUCCEEDED:
-            try:
-                interface = context.interface if context.typed else None
-                encoded = encode_outputs(interface, resource.outputs)
-            except OutputMismatchError as error:
-                problem = self.say(f"outputs.{error}")
-            else:
-                if encoded is not None:
-                    outputs, outputs_json = encoded.proto, encoded.json
-                    size, limit = len(outputs), context.output_bytes_max
-                    if size > limit:
-                        problem = f"outputs have {size} bytes, the limit is {limit}"
+            outputs, outputs_json, problem = self._outputs(resource.outputs, context)
         message = resource.message
-        links = [*context.template.metadata.log_links, *(resource.log_links or ())]
+        given = chain(context.template.metadata.log_links, resource.log_links or ())
+        links = list(islice(given, LINKS_MAX))  # of too many the first are kept
         info = resource.custom_info
         return Got(
             phase=phase,
             message=None if message is None else self.say(str(message)),
             log_links=None
             if not links
-            else self._redactor.redact(
-                links_json(links_to_json(links, execution_id=row.id))
-            ),
+            else links_json(links_to_json(links, execution_id=row.id), self.say),
             custom_info=None
             if info is None
-            else self._redactor.redact(info_json(info)),
+            else info_json(info, self._redactor.redact),
             outputs=outputs,
             outputs_json=outputs_json,
             outputs_problem=problem,
         )
 
+    def _outputs(
+        self, given: Any, context: Context
+    ) -> tuple[bytes | None, str | None, str | None]:
+        """Return outputs as protobuf and as JSON, and why they are refused."""
+        limit = context.output_bytes_max
+        if exceeds(given, limit):  # told before a copy is made to find out
+            return None, None, f"outputs have more than {limit} bytes, the limit"
+        try:
+            interface = context.interface if context.typed else None
+            encoded = encode_outputs(interface, given)
+        except OutputMismatchError as error:
+            return None, None, self.say(f"outputs.{error}")
+        if encoded is None:
+            return None, None, None
+        size = len(encoded.proto)
+        if size > limit:
+            problem = f"outputs have {size} bytes, the limit is {limit}"
+            return None, None, problem
+        return encoded.proto, encoded.json, None
+
     # Late answers
 
-    def _detach(
-        self, task: asyncio.Future[Any], row: Claimed, context: Context
-    ) -> None:
+    def _detach(self, task: asyncio.Task[Any], row: Claimed, context: Context) -> None:
         """Let a create go on; several calls of one attempt may be under way."""
         key = (row.id, row.attempt)
         late = asyncio.create_task(
@@ -266,7 +287,7 @@ class Calls:
         self._detached.setdefault(key, set()).add(late)
 
         def ended(late: asyncio.Task[None]) -> None:
-            task.cancel()  # of no effect on one that has answered
+            self._guard.leave(task)  # of no effect on one that has answered
             self._detached[key].discard(late)
             if not self._detached[key]:
                 del self._detached[key]
@@ -277,13 +298,15 @@ class Calls:
         late.add_done_callback(ended)
 
     async def _answer_late(
-        self, task: asyncio.Future[Any], row: Claimed, context: Context
+        self, task: asyncio.Task[Any], row: Claimed, context: Context
     ) -> None:
         policy = context.policies.policy
         left = (policy.create_hard_timeout - policy.create_timeout).total_seconds()
         try:
             async with self._clock.limit(left):
-                answer = await task
+                # Shielded: a call that swallows its cancellation must not be waited
+                # for, or its row would be in flight for ever.
+                answer = await asyncio.shield(task)
         except TimeoutError:
             logger.warning("create of %s gave no answer at all", row.id)
             return
@@ -291,7 +314,9 @@ class Calls:
             return
         try:
             job = new_job(answer, row.id, row.attempt, context)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("create of %s answered late, and nonsense", row.id)
             return
         await self._late(row, job)
@@ -303,14 +328,14 @@ class Calls:
         retry_after = None
         if isinstance(error, TransientError):
             retry_after = _retry_after_us(error.retry_after)
-        text = self.say(_describe(error))
+        text = self.say(describe(error))
         return CallFailed(call, _meaning(call, error, context), text, retry_after)
 
-    def say(self, text: str) -> str:
+    def say(self, text: str, limit: int = MESSAGE_MAX) -> str:
         """Return *text* without secrets and control sequences, bounded."""
-        redact = self._redactor.redact
+        start = self._redactor.redact_start(text, limit * 4)
         # Cleaning joins and composes characters: what was hidden before shows then.
-        return redact(clean(redact(text)))
+        return self._redactor.redact(clean(start, limit))
 
 
 def _method(
@@ -385,12 +410,3 @@ def _meaning(call: Call, error: BaseException, context: Context) -> Failure:
     if call is Call.CREATE and own and isinstance(error, own):
         return Failure.NOT_CREATED
     return Failure.ERROR
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a hostile __str__
-        text = "(its text cannot be read)"
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator._backoff import delay_us
 from orchestrator._clock import duration_to_us
+from orchestrator._engine._text import describe
 from orchestrator._phase import REMOTE_TERMINAL, Cleanup
 from orchestrator._records import Call, CallFailed, Failure, Got
 from orchestrator.errors import StoreUnavailableError
@@ -59,7 +60,7 @@ class Cleaner:
                 self._reach("cleanup.after_call")
         except Exception as error:
             logger.exception("cleaning up job %s broke", job.job_key)
-            problem = self._calls.say(f"{type(error).__name__}: {error}")
+            problem = self._calls.say(describe(error))
         now = self._belief.now()
         due: int | None = None
         if problem is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator._clock import duration_to_us
+from orchestrator._engine._text import describe
 from orchestrator._machine import decide
 from orchestrator._phase import TERMINAL, Cause, Cleanup, Phase
 from orchestrator._policies import Policies
@@ -200,7 +201,7 @@ class Stepper:
     ) -> None:
         """Hold a row whose step raised, once what it had learnt is in the ledger."""
         now = self._clock.now_us()
-        what = self._calls.say(f"{type(error).__name__}: {error}")
+        what = self._calls.say(describe(error))
         try:
             await self._record(row, observation)
             current = await self._store.read_again(row, node)
@@ -213,7 +214,8 @@ class Stepper:
                 "row %s cannot even be held: only its timer is set", row.id
             )
             due = now + duration_to_us(_NO_POLICIES.policy.hold_delay)
-            change = Change(Phase(row.phase), row.attempt, timer=row.timer, due_at=due)
+            phase = cast("Phase", row.phase)  # whatever it is: it is not written
+            change = Change(phase, row.attempt, timer=row.timer, due_at=due)
             try:
                 await self._commit(row, change, node)
             except Exception:

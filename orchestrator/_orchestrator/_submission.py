@@ -9,7 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import to_us
-from orchestrator._codec import Encoded, encode_inputs, interface_from_proto
+from orchestrator._codec import (
+    Encoded,
+    encode_inputs,
+    exceeds,
+    interface_from_proto,
+)
 from orchestrator._engine import limits_of
 from orchestrator._phase import Cause, Phase, WaitingOn
 from orchestrator._storage import NewExecution
@@ -94,9 +99,12 @@ def new_execution(
     Raises:
         InvalidInputError: An argument does not fit; the field is named.
     """
-    if encoded is None:
-        encoded = encode_inputs(prepared.interface, inputs or {})
     limit = min(config.input_bytes_max, prepared.io_bytes_max)
+    if encoded is None:
+        if exceeds(inputs, limit):  # told before a copy is made to find out
+            problem = f"have more than {limit} bytes, the limit: pass a reference"
+            raise InvalidInputError("inputs", problem)
+        encoded = encode_inputs(prepared.interface, inputs or {})
     if len(encoded.proto) > limit:
         problem = (
             f"have {len(encoded.proto)} bytes, the limit is {limit}: pass a reference"

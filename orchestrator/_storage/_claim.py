@@ -62,7 +62,9 @@ _DUE = (
 )
 _READ = f"SELECT json_group_array(json_array({', '.join(_NARROW)})) FROM "
 _SELECT = f"{_READ} ({_DUE})"
-_SELECT_IDS = f"SELECT json_group_array(execution_id) FROM ({_DUE})"
+# In hex, since JSON has no room for what an id may have become.
+_SELECT_IDS = f"SELECT json_group_array(hex(execution_id)) FROM ({_DUE})"
+_PUT_OFF_HEX = "UPDATE timer SET due_at = ? WHERE hex(execution_id) = ?"
 _SELECT_ONE = f"{_READ} timer WHERE execution_id = ?"
 _SELECT_WIDE = (
     f"SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?) k"
@@ -174,8 +176,14 @@ class Claim(Item):
             except UNREADABLE as error:
                 logger.warning("claiming row by row: %s", error)
                 item.result = []
-                for execution_id in await tx.json(_SELECT_IDS, due):
-                    item.result += await cls._take_one(tx, item, execution_id)
+                for encoded in await tx.json(_SELECT_IDS, due):
+                    try:
+                        execution_id = bytes.fromhex(encoded).decode()
+                    except UnicodeDecodeError:
+                        logger.error("timer %s (hex) is of no execution", encoded)  # noqa: TRY400 - it says all
+                        await tx.run(_PUT_OFF_HEX, (item.hold_until, encoded))
+                    else:
+                        item.result += await cls._take_one(tx, item, execution_id)
 
     @classmethod
     async def _take(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Select, and_, func, or_, select, text
+from sqlalchemy import Select, and_, or_, select, text
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator._clock import to_datetime
 from orchestrator._phase import Cleanup, Phase, RemotePhase
 from orchestrator._records import Execution, Job, Transition
+from orchestrator._storage._lenient import is_sound, mended, raw
 from orchestrator._storage._schema import (
     execution,
     external_job,
@@ -18,20 +20,29 @@ from orchestrator._storage._schema import (
     template,
     timer,
 )
+from orchestrator._storage._tx import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+_T = TypeVar("_T")
 _EXECUTION = (
-    execution,
+    *execution.c,
     timer.c.due_at,
     timer.c.polls.label("timer_polls"),
     timer.c.errors.label("poll_errors"),
     timer.c.last_error,
+)
+FAR_US = 2**62
+"""Later than every moment. Text and BLOBs count as later still, for SQLite."""
+# Compared as text: a path would have to be spelled as the stored JSON spells it.
+_LABELLED = (
+    "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(execution.labels)"
+    " THEN execution.labels END) WHERE key = :key_{0} AND value = :value_{0})"
 )
 _JOINED = execution.outerjoin(timer, timer.c.execution_id == execution.c.id)
 
@@ -40,7 +51,30 @@ def _moment(us: int | None) -> datetime | None:
     return None if us is None else to_datetime(us)
 
 
-def _execution(row: Row[Any]) -> Execution:
+async def _records(
+    connection: AsyncConnection,
+    columns: Sequence[Any],
+    query: Select[Any],
+    make: Callable[[Any], _T],
+) -> list[_T]:
+    """Return what *make* makes of each row of *query*, which has *columns*.
+
+    One row that cannot be read does not take the others away: then all are read
+    again as bytes, and what is spoiled has a stand-in and says so.
+    """
+    try:
+        rows = (await connection.execute(query)).all()
+        if all(is_sound(row, columns) for row in rows):
+            return [make(row) for row in rows]
+    except (*UNREADABLE, DBAPIError, OverflowError) as error:
+        if isinstance(error, DBAPIError) and "decode" not in str(error.orig):
+            raise  # the database is away
+    spoiled = query.with_only_columns(*raw(columns), maintain_column_froms=True)
+    rows = (await connection.execute(spoiled)).all()
+    return [make(mended(row, columns)) for row in rows]
+
+
+def _execution(row: Any) -> Execution:
     return Execution(
         id=row.id,
         name=row.name,
@@ -85,9 +119,9 @@ def _execution(row: Row[Any]) -> Execution:
 async def get(connection: AsyncConnection, execution_id: str) -> Execution | None:
     """Return one execution, None without it."""
     query = select(*_EXECUTION).select_from(_JOINED)
-    result = await connection.execute(query.where(execution.c.id == execution_id))
-    row = result.first()
-    return None if row is None else _execution(row)
+    query = query.where(execution.c.id == execution_id)
+    rows = await _records(connection, _EXECUTION, query, _execution)
+    return rows[0] if rows else None
 
 
 async def find(
@@ -115,13 +149,13 @@ async def find(
         query = query.where(execution.c.name == name)
     if held is not None:
         query = query.where(execution.c.hold.is_not(None) == held)
-    for key, value in (labels or {}).items():
-        path = "$." + json.dumps(key)
-        query = query.where(func.json_extract(execution.c.labels, path) == value)
+    for number, (key, value) in enumerate((labels or {}).items()):
+        bound = {f"key_{number}": key, f"value_{number}": value}
+        query = query.where(text(_LABELLED.format(number)).bindparams(**bound))
     if after is not None:
         query = query.where(execution.c.id < after)
     query = query.order_by(execution.c.id.desc()).limit(limit)
-    return [_execution(row) for row in await connection.execute(query)]
+    return await _records(connection, _EXECUTION, query, _execution)
 
 
 async def terminal_of(
@@ -159,7 +193,7 @@ async def transitions(
     ]
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Any) -> Job:
     return Job(
         id=row.id,
         execution_id=row.execution_id,
@@ -191,7 +225,7 @@ async def jobs(
         query = query.where(external_job.c.execution_id == execution_id)
     if owing:
         query = query.where(external_job.c.cleanup.in_(["DUE", "ABANDONED"]))
-    return [_job(row) for row in await connection.execute(query)]
+    return await _records(connection, list(external_job.c), query, _job)
 
 
 async def adoptable(
@@ -239,13 +273,14 @@ async def next_due(
     query = text(
         "SELECT min(due) FROM ("
         "SELECT * FROM (SELECT due_at AS due FROM timer WHERE node IS NULL AND"
-        " task_type || ' ' || task_version IN (SELECT value FROM json_each(:known))"
+        " due_at <= :far AND task_type || ' ' || task_version IN"
+        " (SELECT value FROM json_each(:known))"
         " ORDER BY due_at LIMIT 1) UNION ALL "
         "SELECT * FROM (SELECT due_at + :grace FROM timer WHERE node IS NULL"
-        " ORDER BY due_at LIMIT 1) UNION ALL "
+        " AND due_at <= :far ORDER BY due_at LIMIT 1) UNION ALL "
         "SELECT * FROM (SELECT cleanup_due_at FROM external_job"
         " WHERE cleanup = 'DUE' AND cleanup_node IS NULL"
-        " AND task_type || ' ' || task_version IN"
+        " AND cleanup_due_at <= :far AND task_type || ' ' || task_version IN"
         " (SELECT value FROM json_each(:known)) ORDER BY cleanup_due_at LIMIT 1)"
         " UNION ALL "
         "SELECT * FROM (SELECT due_at FROM sweep"
@@ -253,7 +288,9 @@ async def next_due(
         " (SELECT value FROM json_each(:known)) ORDER BY due_at LIMIT 1))"
     )
     found = (
-        await connection.execute(query, {"known": known, "grace": grace_us})
+        await connection.execute(
+            query, {"known": known, "grace": grace_us, "far": FAR_US}
+        )
     ).scalar()
     return None if found is None else int(found)
 
@@ -293,9 +330,10 @@ async def stuck(connection: AsyncConnection, overdue_before: int) -> list[Execut
             or_(
                 execution.c.hold.is_not(None),
                 timer.c.due_at < overdue_before,
+                timer.c.due_at > FAR_US,  # garbage: it never comes due
             )
         )
         .order_by(execution.c.id)
         .limit(1000)
     )
-    return [_execution(row) for row in await connection.execute(query)]
+    return await _records(connection, _EXECUTION, query, _execution)

@@ -72,6 +72,15 @@ def to_template(
     except ConfigurationError as error:
         raise ConfigurationError(f"task {task.name}: {error}") from None
     sctx = sctx or SerializationContext(version="")
+    try:
+        return _filled(task, sctx)
+    except UnicodeEncodeError as error:
+        message = f"task name or field {error.object!r} is no valid text"
+        raise ConfigurationError(message) from None
+
+
+def _filled(task: TaskTemplate, sctx: SerializationContext) -> tasks_pb2.TaskTemplate:
+    """Return the protobuf of a native task."""
     config = _strings(task, "config", task.config(sctx) or {})
     template = tasks_pb2.TaskTemplate(
         id=identifier_pb2.Identifier(
