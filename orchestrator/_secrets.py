@@ -234,9 +234,7 @@ def _spelled(value: str) -> str:
             ways.append(f"(?i:{''.join(f'%{octet:02x}' for octet in octets)})")
         if char == " ":
             ways.append(r"\+")
-        parts.append(
-            ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"
-        )
+        parts.append(ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})")
     return "".join(parts)
 
 
