@@ -202,6 +202,7 @@ def spellings(value: str) -> set[str]:
     """Return the spellings in which services and clients quote *value*."""
     raw = value.encode("utf-8", "surrogatepass")
     forms = {
+        value,
         quote(value, safe="", errors="replace"),
         quote_plus(value, errors="replace"),
         json.dumps(value)[1:-1],

@@ -22,7 +22,7 @@ from tests.disk.checker import Facts, Owed, look
 from tests.disk.power_loss import DATABASE, Figures, judge
 from tests.disk.record import FOLDER, Create, Event, Said, Sync, Write
 from tests.support.factories import NOW, make_new
-from tests.support.stores import apply, claim, make_store
+from tests.support.stores import NODE, apply, claim, make_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,8 @@ async def _record(folder: Path, *, synced: bool) -> Recorder:
     recorder = Recorder(folder, {DATABASE: (folder / DATABASE).read_bytes()})
     try:
         await store.open()
+        await store.register_node(NODE, version="1", until=2 * NOW)
+        recorder.commit("NODE", synced=True)
         await store.submit([new := make_new(key="nightly")], NOW)
         recorder.commit(f"ACK nightly {new.row['id']}", synced=True)
         for phase, cause in (
