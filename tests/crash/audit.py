@@ -129,6 +129,13 @@ class Audit:
         query = "SELECT id, phase, attempt, hold, error_code FROM execution"
         return {row[0]: Row(*row) for row in self._rows(query)}
 
+    def by_key(self) -> dict[str, str]:
+        """Return the execution of every idempotency key."""
+        query = (
+            "SELECT idempotency_key, id FROM execution WHERE idempotency_key NOT NULL"
+        )
+        return dict(self._rows(query))
+
     def terminal_hashes(self) -> dict[str, str]:
         """Return a hash over all columns of every terminal row (P4)."""
         query = f"SELECT * FROM execution WHERE phase IN {_ENDED}"  # noqa: S608

@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import timedelta
 from inspect import Parameter
 from pathlib import Path
+from random import Random
 
 from orchestrator import Handle, Orchestrator
 from orchestrator._config import Config, Policy
@@ -25,18 +26,21 @@ from orchestrator._faults import FAULT_POINTS
 from orchestrator._registry import Registry
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
-from tests.crash.board import Board
+from tests.crash.board import CUT_OFF, Board
 from tests.crash.hand import Hand
 from tests.crash.points import Points
 from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
 from tests.jobserver.client import JobClient
 from tests.jobserver.connectors import CONNECTORS
 from tests.jobserver.vocabulary import ServiceClass
+from tests.support.faulty import Commits
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}
 )
 _CALL_TIMEOUT = timedelta(seconds=CREATE_TIMEOUT_S)
+_CUT_EACH = 25
+_COMMITS_MAX = 4000
 _REPLAYS = frozenset({ServiceClass.IDEMPOTENT, ServiceClass.TIMED})
 
 
@@ -93,6 +97,14 @@ async def submit(
     return handle
 
 
+def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
+    """Let one commit in `_CUT_EACH`, drawn from the seed *dice*, seem to fail."""
+    rng = Random(dice)
+    each = [*["ok"] * (2 * _CUT_EACH - 2), "before", "after"]
+    commits = Commits(orchestrator._engine.store, *rng.choices(each, k=_COMMITS_MAX))
+    commits.failed = lambda: board.reached(CUT_OFF)
+
+
 async def work(options: argparse.Namespace, board: Board) -> None:
     """Live one life."""
     service = ServiceClass(options.service)
@@ -128,6 +140,8 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         options.database, config=Config(), registry=registry, faults=faults
     ) as orchestrator:
         say("OPEN")
+        if options.cut_commits:
+            cut_commits(orchestrator, options.cut_commits, board)
         hand.orchestrator = orchestrator
         task_type = connector.task_type_name
         handles = await asyncio.gather(
@@ -175,6 +189,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill-at", default="", help="NAME:N, the N-th time")
     parser.add_argument("--kill-after-random", help="seed: die at a random point")
+    parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
     parser.add_argument("--without", action="append", default=[], help="a kind")
     parser.add_argument("--linger", action="store_true", help="until stdin closes")
     with suppress(KeyboardInterrupt):
