@@ -144,6 +144,24 @@ class Audit:
             for row in self._rows(query)
         }
 
+    def snapshot(self) -> dict[str, str]:
+        """Return a hash of all that was decided about each execution.
+
+        Over all columns of its row and of its history; the ledger of jobs, where
+        facts are entered whoever tells them, is left out.
+        """
+        decided: dict[str, list[object]] = {}
+        for query in (
+            "SELECT id, * FROM execution ORDER BY id",
+            "SELECT execution_id, * FROM history ORDER BY execution_id, version",
+        ):
+            for execution_id, *values in self._rows(query):
+                decided.setdefault(execution_id, []).append(values)
+        return {
+            execution_id: hashlib.sha256(repr(rows).encode()).hexdigest()
+            for execution_id, rows in decided.items()
+        }
+
     def broken_histories(self) -> list[str]:
         """Return one line per row that breaks an invariant (Q1-Q5, Q8-Q11)."""
         lines = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.crash.judge import KINDS_OF_FINDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _EXAMPLES_MAX = 40
@@ -156,3 +156,21 @@ def table(service: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
         f"  violations   {findings}",
         *(f"    {line}" for line in totals.examples),
     ]
+
+
+def summary(title: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
+    """Return points, cycles and findings of a command with several workers."""
+    width = max(map(len, points))
+    return [
+        title,
+        *(f"  {name:<{width}} {totals.points[name]:>6}" for name in points),
+        f"  seeds        {_counts(totals.seeds)}",
+        f"  cycles       {_counts(totals.cycles)}",
+        f"  at the end   {_counts(totals.jobs)}",
+        f"  violations   {_counts({k: totals.findings[k] for k in KINDS_OF_FINDING})}",
+        *(f"    {line}" for line in totals.examples),
+    ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in counts.items())
