@@ -18,7 +18,7 @@ from tests.jobserver.launch import RunningServer, job_server
 from tests.jobserver.vocabulary import ServiceClass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Cycle:
     def rng(self) -> Random:
         """The same for a seed."""
         return Random(f"{self.seed}:{self.service}:{self.number}")
+
+    def rarest(self, points: Sequence[str], rng: Random) -> str:
+        """Return the point with the fewest hits; what is missed comes later again."""
+        hits, tried = self.totals.points, self.totals.places
+        order = rng.sample(points, len(points))
+        point = min(order, key=lambda point: hits[point] + tried[point])
+        tried[point] += 1
+        return point
 
 
 def run(

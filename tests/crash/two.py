@@ -28,11 +28,10 @@ def one(cycle: Cycle) -> None:
     rng = cycle.rng
     how = ENDS[cycle.number // 2 % 2]
     names = ("first", "second")[:: 1 if cycle.number % 2 else -1]
-    point, nth = "", rng.randint(1, 3)
+    point, nth = "", rng.choice((1, 1, 2, 3))
     if rng.random() < _POINT_SHARE:
         points = reachable(cycle.service, tuple(FAULT_POINTS))
-        order = rng.sample(points, len(points))
-        point = min(order, key=lambda point: cycle.totals.points[point])
+        point = cycle.rarest(points, rng)
     fail(cycle, how, names, f"{point}:{nth}" if point else "")
 
 

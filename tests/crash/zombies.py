@@ -155,9 +155,7 @@ def one(cycle: Cycle) -> None:
     if rng.random() < _DUELS_SHARE:
         duel(cycle, rng.choice(tuple(DUELS)))
         return
-    hits = cycle.totals.points
-    order = rng.sample(ALL_POINTS, len(ALL_POINTS))
-    late(cycle, min(order, key=lambda point: hits[point]), rng.randint(1, 3))
+    late(cycle, cycle.rarest(ALL_POINTS, rng), rng.choice((1, 1, 2, 3)))
 
 
 if __name__ == "__main__":
