@@ -35,8 +35,11 @@ def one(cycle: Cycle) -> None:
     fail(cycle, how, names, f"{point}:{nth}" if point else "")
 
 
-def fail(cycle: Cycle, how: str, names: tuple[str, ...], at: str) -> None:
-    """Let the first of *names* fail, *at* a named point or a moment after it opened."""
+def fail(cycle: Cycle, how: str, names: tuple[str, ...], at: str) -> bool:
+    """Let the first of *names* fail, *at* a named point or a moment after it opened.
+
+    False if it did not: the other had the rows that lead there.
+    """
     point = at.partition(":")[0]
     stage, totals = Stage(cycle, jobs=_JOBS), cycle.totals
     option = "--kill-at" if how == "killed" else "--stop-at"
@@ -44,9 +47,12 @@ def fail(cycle: Cycle, how: str, names: tuple[str, ...], at: str) -> None:
     with stage.member(names[0], *fate) as victim, stage.member(names[1]) as other:
         for member in (victim, other):
             member.until("READY")
-        for member in (victim, other):
-            member.go()
-        if _fails(victim, how, point, cycle.rng.uniform(0, _MOMENT_S)):
+        victim.go()
+        if point:  # else whoever is first has most of the rows
+            victim.until("ACK", "STOPPED", "KILLED")
+        other.go()
+        failed = _fails(victim, how, point, cycle.rng.uniform(0, _MOMENT_S))
+        if failed:
             totals.cycles[f"{how} at a {'point' if point else 'moment'}"] += 1
             totals.cycles[f"{victim.name} failed"] += 1
             totals.points.update([point] if point else [])
@@ -61,6 +67,7 @@ def fail(cycle: Cycle, how: str, names: tuple[str, ...], at: str) -> None:
         stage.quiet(other)
         other.dismiss()
         stage.tally(victim, other)
+    return failed
 
 
 def _fails(victim: Member, how: str, point: str, moment_s: float) -> bool:

@@ -104,10 +104,13 @@ def duel(cycle: Cycle, what: str, *, fenced: bool = True) -> bool:
         return True
 
 
-def late(cycle: Cycle, point: str, nth: int) -> None:
-    """Wake the zombie when the other has done all the work."""
+def late(cycle: Cycle, point: str, nth: int, kind: str = "") -> bool:
+    """Wake the zombie when the other has done all the work: one job if of one *kind*.
+
+    False if it did not come by the point, or only while it was writing.
+    """
     totals = cycle.totals
-    stage = Stage(cycle, jobs=_JOBS)
+    stage = Stage(cycle, jobs=1, only=(kind,)) if kind else Stage(cycle, jobs=_JOBS)
     with (
         stage.member("zombie", "--stop-at", f"{point}:{nth}") as zombie,
         stage.member("other") as other,
@@ -115,7 +118,7 @@ def late(cycle: Cycle, point: str, nth: int) -> None:
         zombie.go()
         if zombie.until("STOPPED", "TERMINAL") == "TERMINAL":
             totals.cycles["missed"] += 1
-            return
+            return False
         zombie.is_stopped()
         other.go()
         over: dict[str, str] | None = None
@@ -137,6 +140,7 @@ def late(cycle: Cycle, point: str, nth: int) -> None:
         totals.points[point] += 1
         totals.cycles["woken late"] += 1
         stage.tally(zombie, other)
+        return True
 
 
 def finish(stage: Stage, zombie: Member, other: Member, *, ended: bool = False) -> None:
