@@ -160,6 +160,8 @@ class Campaign:
         order = self._rng.sample(self._points, len(self._points))
         point = min(order, key=lambda point: hits[point] + misses[point])
         often = min(self._seen.get(point, 1), _NTH_MAX)
+        if misses[point] % 2:  # the life before had more of it than this may have
+            often = 1
         return Kill(point, self._rng.randint(1, max(1, often * 2 // 3)))
 
     def cycle(self, kill: Kill) -> Life:
