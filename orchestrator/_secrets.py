@@ -239,6 +239,17 @@ def _spelled(value: str) -> str:
     return "".join(parts)
 
 
+def patterns(value: str) -> set[tuple[int, str]]:
+    """Return what finds *value* in a text: patterns, with how long their text is.
+
+    Nothing for a value that is so short that it stands everywhere.
+    """
+    if len(value) < _SHORTEST:
+        return set()
+    plain = {(len(form), re.escape(form)) for form in spellings(value)}
+    return plain | {(len(value), _spelled(value))}
+
+
 class Redactor:
     """Replaces secret values in texts; knows every value that was ever resolved.
 
@@ -263,8 +274,7 @@ class Redactor:
             return
         for value in fresh:
             self._values.add(value)
-            self._forms |= {(len(form), re.escape(form)) for form in spellings(value)}
-            self._forms.add((len(value), _spelled(value)))
+            self._forms |= patterns(value)
             encoded = len(value.encode("utf-8", "surrogatepass")) * 3
             self._longest = max(self._longest, encoded, *map(len, spellings(value)))
         ordered = sorted(self._forms, key=lambda form: (-form[0], form[1]))

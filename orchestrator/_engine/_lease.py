@@ -52,8 +52,13 @@ class Lease:
         self._renewed = self._clock.monotonic()
         await self.renew()
 
-    async def renew(self) -> None:
-        """Extend the lease; if it was broken meanwhile, begin again as a new node."""
+    async def renew(self) -> bool:
+        """Extend the lease; if it was broken meanwhile, begin again as a new node.
+
+        Returns:
+            Whether rows came free by it, of this node or of others: they are due, and
+            only who asks for due rows will see them.
+        """
         began = self._clock.monotonic()
         stood, broken = await self._store.heartbeat(self.node, self._until())
         for node in broken:
@@ -64,10 +69,11 @@ class Lease:
             )
         if stood:
             self._renewed = began
-            return
+            return bool(broken)
         logger.error("lease of node %s was broken: beginning anew", self.node)
         self._release()
         await self.begin()
+        return True
 
     async def end(self) -> None:
         """Free this node's rows and its lock file."""

@@ -244,7 +244,9 @@ class Scheduler:
         while True:
             await self._clock.sleep(self._config.heartbeat.total_seconds())
             try:
-                await self._lease.renew()
+                if await self._lease.renew():
+                    # This process's own commits do not wake its watch.
+                    self._wake.set()
                 await self._free_strays()
             except StoreError as error:
                 logger.warning("heartbeat failed, trying again: %s", error)

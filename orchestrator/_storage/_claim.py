@@ -174,6 +174,7 @@ class Claim(Item):
             try:
                 item.result = await cls._take(tx, item, _SELECT, due)
             except UNREADABLE as error:
+                await tx.check_schema()
                 logger.warning("claiming row by row: %s", error)
                 item.result = []
                 for encoded in await tx.json(_SELECT_IDS, due):

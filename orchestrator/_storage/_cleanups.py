@@ -90,6 +90,7 @@ async def claim(
     try:
         return await _take(tx, node, _SELECT, due)
     except UNREADABLE as error:
+        await tx.check_schema()
         logger.warning("claiming debt by debt: %s", error)
     owed = []
     for job_id in await tx.json(_SELECT_IDS, due):

@@ -8,6 +8,7 @@ kill at any statement leaves the old schema whole.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 HEAD = "0001"
 VERSION_TABLE = "orchestrator_version"
 _OURS = {"execution", "history", "timer"}
+ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps the migration at work in globals: two at once in one process, even
+of two databases, would run on each other's connections. Held around `upgrade_on`."""
 
 
 def migrations_dir() -> Path:
@@ -113,7 +117,7 @@ def upgrade(url: sa.URL, *, busy_s: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     try:
-        with engine.begin() as connection:
+        with ONE_AT_A_TIME, engine.begin() as connection:
             upgrade_on(connection, path)
     except (exc.DBAPIError, sqlite3.Error) as error:
         raise (translate(error, path) or StoreError(f"{path}: {error}")) from error

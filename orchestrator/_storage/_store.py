@@ -120,8 +120,14 @@ class Store:
 
     async def _upgrade(self) -> None:
         if self._memory:
-            async with self._engine.begin() as connection:
-                await connection.run_sync(_migrate.upgrade_on, self.path)
+            # Not waited for in the loop's thread: who holds it may run in this loop.
+            while not _migrate.ONE_AT_A_TIME.acquire(blocking=False):
+                await self._clock.sleep(0)
+            try:
+                async with self._engine.begin() as connection:
+                    await connection.run_sync(_migrate.upgrade_on, self.path)
+            finally:
+                _migrate.ONE_AT_A_TIME.release()
             return
         # Read before anything is set: a file that is not ours must stay as it is.
         found = await self.revision()

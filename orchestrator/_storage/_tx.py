@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._storage import _migrate
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -49,6 +51,16 @@ class Tx:
     async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """Return the parsed JSON of a statement that selects one JSON value."""
         return json.loads(await self.scalar(sql, params))
+
+    async def check_schema(self) -> None:
+        """Ask, when a statement has failed, whether another version has upgraded.
+
+        Raises:
+            SchemaMismatchError: It has: nothing is wrong with the row.
+        """
+        found = await self.scalar(f"SELECT version_num FROM {_migrate.VERSION_TABLE}")
+        path = await self.scalar("SELECT file FROM pragma_database_list WHERE seq = 0")
+        _migrate.check(found, path=path)
 
     async def over(
         self,

@@ -259,6 +259,8 @@ class Writer:
         except Exception as error:
             await self._roll_back(transaction)
             await self._failed(error)
+            if isinstance(error, sqlite3.OperationalError):
+                await tx.check_schema()  # "no such column" says it in a riddle
             raise
         reach("writer.before_commit")
         try:

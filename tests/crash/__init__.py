@@ -6,4 +6,8 @@ worker    the process that is killed: an Orchestrator on a database
 audit     questions to the orchestrator's database
 judge     database against witness: lost, duplicated, orphaned, rewritten
 campaign  the loop: start, kill, restart, finish, judge; prints the figures
+sentry    triggers in the database: who writes without the lease is noted
+crew      several workers at once on one database, and their judgement
+two       two workers, one of them killed or stopped: ``python -m tests.crash.two``
+zombies   one stops, another takes over: ``python -m tests.crash.zombies``
 """

@@ -64,12 +64,37 @@ class Audit:
         query = "SELECT id, phase, attempt, hold, error_code FROM execution"
         return {row[0]: Row(*row) for row in self._rows(query)}
 
+    def by_key(self) -> dict[str, str]:
+        """Return the execution of every idempotency key."""
+        query = (
+            "SELECT idempotency_key, id FROM execution WHERE idempotency_key NOT NULL"
+        )
+        return dict(self._rows(query))
+
     def terminal_hashes(self) -> dict[str, str]:
         """Return a hash over all columns of every terminal row (P4)."""
         query = f"SELECT * FROM execution WHERE phase IN {_ENDED}"  # noqa: S608
         return {
             row[0]: hashlib.sha256(repr(row).encode()).hexdigest()
             for row in self._rows(query)
+        }
+
+    def snapshot(self) -> dict[str, str]:
+        """Return a hash of all that was decided about each execution.
+
+        Over all columns of its row and of its history; the ledger of jobs, where
+        facts are entered whoever tells them, is left out.
+        """
+        decided: dict[str, list[object]] = {}
+        for query in (
+            "SELECT id, * FROM execution ORDER BY id",
+            "SELECT execution_id, * FROM history ORDER BY execution_id, version",
+        ):
+            for execution_id, *values in self._rows(query):
+                decided.setdefault(execution_id, []).append(values)
+        return {
+            execution_id: hashlib.sha256(repr(rows).encode()).hexdigest()
+            for execution_id, rows in decided.items()
         }
 
     def broken_histories(self) -> list[str]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PLACES = ("create", "get", "delete", "find", "commit")
 """Calls in flight by verb, and whether the writer's transaction is open."""
 
+CUT_OFF = "commits cut off"
+"""Counts commits that the worker's driver answered with an error, done or not."""
+
 _WORD = struct.calcsize("I")
 
 
@@ -26,7 +29,7 @@ class Board:
 
     def __init__(self, path: Path, points: Sequence[str]) -> None:
         """Create the page at *path* with a counter for each of *points*."""
-        names = (*PLACES, *points)
+        names = (*PLACES, CUT_OFF, *points)
         self._index = {name: index for index, name in enumerate(names)}
         path.write_bytes(bytes(_WORD * len(names)))
         with path.open("r+b") as file:
@@ -73,7 +76,7 @@ class Reading:
     def __init__(self, path: Path, points: Sequence[str]) -> None:
         """Read the page; one that was never made reads as all zero."""
         raw = path.read_bytes() if path.exists() else b""
-        names = (*PLACES, *points)
+        names = (*PLACES, CUT_OFF, *points)
         raw = raw.ljust(_WORD * len(names), b"\0")
         words = struct.unpack(f"{len(names)}I", raw[: _WORD * len(names)])
         self.counts = dict(zip(names, words, strict=True))

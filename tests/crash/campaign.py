@@ -5,6 +5,11 @@ is then killed: at a named point, at a random point, or from outside at a random
 moment. After a few cycles a worker without faults finishes what is left, and the
 judge asks database and witness. Prints hits per named point and the totals; exits
 with 1 if anything was violated.
+
+With ``--resume FILE`` the totals of judged rounds are kept in FILE, so that a large
+number is collected in pieces: each run takes a seed of its own and prefers the points
+that were hit least so far. A run that is itself killed loses the round it was in.
+``--report FILE`` prints what there is.
 """
 
 from __future__ import annotations
@@ -13,14 +18,16 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections import deque
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from orchestrator._faults import FAULT_POINTS
 from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
+from tests.crash.board import CUT_OFF
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import (
     Acknowledged,
@@ -35,6 +42,9 @@ from tests.crash.scenario import KINDS, Plan, batch
 from tests.jobserver.connectors import REMEMBERED_S
 from tests.jobserver.launch import RunningServer, job_server
 from tests.jobserver.witness import Witness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 POINTS: tuple[str, ...] = tuple(FAULT_POINTS)
 _NTH_MAX = 200
@@ -53,6 +63,7 @@ class Options:
         points: The named points to cycle over.
         random_share: Share of kills at random points and random moments.
         without: Kinds of the scenario that are left out.
+        cut_commits: Whether the answers of some commits are lost as well.
     """
 
     cycles: int = 200
@@ -60,8 +71,9 @@ class Options:
     seed: int = 0
     round_size: int = 5
     points: tuple[str, ...] = POINTS
-    random_share: float = 0.35
+    random_share: float = 0.25
     without: tuple[str, ...] = ()
+    cut_commits: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,11 +113,14 @@ class Campaign:
     acknowledged: Acknowledged = field(default_factory=Acknowledged)
     plans: list[Plan] = field(default_factory=list)
     lives: int = 0
+    judged: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         """Set up chance and the questions' addresses."""
         self._rng = Random(f"{self.options.seed}:{self.service}")
-        self._queue: deque[str] = deque()
+        self._misses: Counter[str] = Counter()
+        self._before = Totals.from_json(self.totals.to_json())
+        self._unresolved: Counter[str] = Counter()
         self._points = reachable(self.service, self.options.points)
         self._seen: dict[str, int] = {}
         self._batches: list[int] = []
@@ -139,18 +154,21 @@ class Campaign:
         return never
 
     def choose(self) -> Kill:
-        """Return where the next life ends: the points in turn, or at random."""
+        """Return where the next life ends: at the rarest point, or at random.
+
+        A point that was missed comes later again, so that others have their turn.
+        """
         if self._rng.random() < self.options.random_share:
             if self._rng.random() < 0.4:
-                return Kill(dice=f"{self.options.seed}:{self.lives}")
+                return Kill(dice=self._dice())
             word = self._rng.choice(("READY", "OPEN", "OPEN"))
             return Kill(after=(word, self._rng.uniform(0, 0.6)))
-        if not self._queue:
-            order = list(self._points)
-            self._rng.shuffle(order)
-            self._queue.extend(order)
-        point = self._queue.popleft()
+        hits, misses = self.totals.points, self._misses
+        order = self._rng.sample(self._points, len(self._points))
+        point = min(order, key=lambda point: hits[point] + misses[point])
         often = min(self._seen.get(point, 1), _NTH_MAX)
+        if misses[point] % 2:  # the life before had more of it than this may have
+            often = 1
         return Kill(point, self._rng.randint(1, max(1, often * 2 // 3)))
 
     def cycle(self, kill: Kill) -> Life:
@@ -165,7 +183,24 @@ class Campaign:
         self._account(kill, life)
         if self._audit.ready():
             judge_kill(self._audit, self.acknowledged, self.verdict)
+            self._take_stock()
         return life
+
+    def _take_stock(self) -> None:
+        """Note what nobody knows now: the end of the round has to resolve it.
+
+        A submit without an answer whose row is there counts as acknowledged: no
+        later answer may name another execution.
+        """
+        there, known = self._audit.by_key(), self.acknowledged.ids
+        unanswered = {plan.key for plan in self.plans} - set(known)
+        found = {key: there[key] for key in unanswered & set(there)}
+        self._unresolved["submits, committed"] += len(found)
+        self._unresolved["submits, not committed"] += len(unanswered) - len(found)
+        for row in self._audit.rows().values():
+            in_doubt = row.phase in ("CREATING", "CREATE_UNKNOWN")
+            self._unresolved["creates in doubt"] += in_doubt
+        self.verdict.found("lost", self.acknowledged.note(found.items()))
 
     def _orders(self, kill: Kill, *, finish: bool = False) -> Orders:
         board = self.folder / "board"
@@ -175,6 +210,7 @@ class Campaign:
             *("--jobs", str(self.options.jobs), "--seed", str(self.options.seed)),
             *("--batches", ",".join(map(str, self._batches))),
             *("--class", self.service.value, *kill.arguments),
+            *(("--cut-commits", self._dice()) if self._cuts(finish=finish) else ()),
             *(word for kind in self.options.without for word in ("--without", kind)),
         ]
         return Orders(
@@ -185,6 +221,12 @@ class Campaign:
             quiet=self._quiet if finish else None,
         )
 
+    def _dice(self) -> str:
+        return f"{self.options.seed}:{self.lives}"
+
+    def _cuts(self, *, finish: bool) -> bool:
+        return self.options.cut_commits and not finish
+
     def _account(self, kill: Kill, life: Life) -> None:
         totals, reading = self.totals, life.reading
         assert reading is not None
@@ -194,9 +236,12 @@ class Campaign:
             totals.reached[point] += reading.counts[point]
             if reading.counts[point]:
                 self._seen[point] = reading.counts[point]
+        self._unresolved[CUT_OFF] += reading.counts[CUT_OFF]
         if not life.killed:
+            self._misses[kill.point] += 1
             self._not_killed(life)
             return
+        totals.seeds[str(self.options.seed)] += 1
         how = "killed at a point" if kill.point else "killed at random"
         totals.cycles[how] += 1
         for place in reading.places:
@@ -241,6 +286,18 @@ class Campaign:
         creates = self._witness.calls("create")
         self.verdict.found("unintended", unintended(creates, self._audit.intents()))
         self._batches.clear()
+        self._tally()
+        self.judged()
+
+    def _tally(self) -> None:
+        """Add this run's findings and figures to those of the runs before it."""
+        totals, before, verdict = self.totals, self._before, self.verdict
+        found = {kind: len(lines) for kind, lines in verdict.findings.items()}
+        totals.findings = before.findings + Counter(found)
+        totals.jobs = before.jobs + verdict.figures
+        totals.note([line for line in verdict.lines() if line not in totals.examples])
+        totals.ambiguous.update(self._unresolved)
+        self._unresolved.clear()
 
     def _quiet(self) -> bool:
         """Whether the engine owes nothing, and no job lives that is not listed."""
@@ -258,8 +315,9 @@ def run_class(
     totals: Totals,
     *,
     every_point: bool = False,
+    judged: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """Run one class in *folder* and add to *totals*.
+    """Run one class in *folder* and add to *totals*, complete when *judged* is called.
 
     Returns:
         With *every_point*, the points that were never reached.
@@ -269,15 +327,11 @@ def run_class(
     with job_server(
         folder / "ledger.db", seed=str(options.seed), remember_s=REMEMBERED_S + 0.5
     ) as server:
-        campaign = Campaign(service, options, folder, server, totals)
+        campaign = Campaign(service, options, folder, server, totals, judged=judged)
         if every_point:
             never = campaign.every_point()
         else:
             campaign.run()
-    for kind, found in campaign.verdict.findings.items():
-        totals.findings[kind] += len(found)
-    totals.note(campaign.verdict.lines())
-    totals.jobs.update(campaign.verdict.figures)
     return never
 
 
@@ -288,41 +342,63 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--class", dest="service", default="all", help="I, T, L, N, all"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="default: the first unused one")
     parser.add_argument("--round", type=int, default=5, help="cycles per judgement")
     parser.add_argument(
         "--without", action="append", default=[], choices=KINDS, help="leave out a kind"
     )
     parser.add_argument("--resume", type=Path, help="JSON file of running totals")
+    parser.add_argument("--report", type=Path, help="print such a file, run nothing")
     parser.add_argument("--keep", type=Path, help="folder for databases and ledgers")
     return parser.parse_args()
+
+
+def report(totals: dict[str, Totals]) -> None:
+    """Print the tables of these classes."""
+    for service, mine in totals.items():
+        points = reachable(ServiceClass(service), POINTS)
+        sys.stdout.write("\n".join(table(service, mine, points)) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
     """Run the campaign; return the exit status."""
     arguments = _parse()
+    if arguments.report is not None:
+        report(load(arguments.report))
+        return 0
     services = "ILN" if arguments.service == "all" else arguments.service
-    totals = load(arguments.resume)
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="crash-"))
-    options = Options(
-        cycles=arguments.cycles,
-        jobs=arguments.jobs,
-        seed=arguments.seed,
-        round_size=arguments.round,
-        without=tuple(arguments.without),
-    )
+    clean = True
     for service in map(ServiceClass, services):
-        mine = totals.setdefault(service.value, Totals())
-        run_class(service, options, folder / service.value, mine)
-        save(arguments.resume, totals)
-        sys.stdout.write("\n".join(table(service.value, mine, POINTS)) + "\n")
-        sys.stdout.flush()
-    if all(each.clean for each in totals.values()):
+        clean &= _run(service, arguments, folder / service.value)
+    if clean:
         if arguments.keep is None:
             shutil.rmtree(folder)
         return 0
     sys.stdout.write(f"violations: databases and ledgers are kept in {folder}\n")
     return 1
+
+
+def _run(service: ServiceClass, arguments: argparse.Namespace, folder: Path) -> bool:
+    """Run one class, keep its totals, print them; return whether all is clean."""
+    mine = load(arguments.resume).get(service.value, Totals())
+    options = Options(
+        cycles=arguments.cycles,
+        jobs=arguments.jobs,
+        seed=mine.next_seed if arguments.seed is None else arguments.seed,
+        round_size=arguments.round,
+        without=tuple(arguments.without),
+    )
+
+    def keep() -> None:
+        save(arguments.resume, {service.value: mine})
+
+    mine.seeds[str(options.seed)] += 0
+    keep()  # a seed is used once, also by a run that does not come to its end
+    run_class(service, options, folder, mine, judged=keep)
+    report({service.value: mine})
+    return mine.clean
 
 
 if __name__ == "__main__":

@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tests.crash.judge import KINDS_OF_FINDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _EXAMPLES_MAX = 40
-_COUNTERS = ("cycles", "places", "points", "landed_at", "reached", "findings", "jobs")
+_COUNTERS = (
+    "cycles",
+    "places",
+    "points",
+    "landed_at",
+    "reached",
+    "findings",
+    "jobs",
+    "ambiguous",
+    "seeds",
+)
 
 
 @dataclass
@@ -30,6 +42,9 @@ class Totals:
         reached: How often each point was reached, over all lives.
         findings: Violations by kind.
         jobs: Figures of the last judgement of each run.
+        ambiguous: What nobody knew after a kill, or after a commit whose answer was
+            lost, and what was resolved since: nothing of it is among the findings.
+        seeds: Kills per seed; a seed is entered when its run begins.
         examples: The first findings, as text.
     """
 
@@ -40,6 +55,8 @@ class Totals:
     reached: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
     jobs: Counter[str] = field(default_factory=Counter)
+    ambiguous: Counter[str] = field(default_factory=Counter)
+    seeds: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -56,6 +73,15 @@ class Totals:
     def clean(self) -> bool:
         """Whether nothing was violated and nothing hung."""
         return not sum(self.findings.values()) and not self.cycles["hung"]
+
+    @property
+    def next_seed(self) -> int:
+        """The first seed that no run has used."""
+        return max(map(int, self.seeds), default=-1) + 1
+
+    def rarest(self, points: Iterable[str]) -> tuple[str, int]:
+        """Return the point with the fewest kills, and their number."""
+        return min(((point, self.points[point]) for point in points), key=itemgetter(1))
 
     def note(self, lines: list[str]) -> None:
         """Keep the first findings as examples."""
@@ -83,10 +109,14 @@ def load(path: Path | None) -> dict[str, Totals]:
 
 
 def save(path: Path | None, totals: dict[str, Totals]) -> None:
-    """Write the totals, whole or not at all."""
+    """Write the totals, whole or not at all; those of other classes stay.
+
+    Two runs may share the file as long as their classes differ.
+    """
     if path is None:
         return
-    text = json.dumps({name: each.to_json() for name, each in totals.items()}, indent=1)
+    both = load(path) | totals
+    text = json.dumps({name: each.to_json() for name, each in both.items()}, indent=1)
     beside = path.with_name(path.name + ".new")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
@@ -112,11 +142,35 @@ def table(service: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
     jobs = ", ".join(f"{what} {n}" for what, n in sorted(totals.jobs.items()))
     kills = f"{totals.kills}, of these inside a call or a commit {totals.landed}"
     findings = ", ".join(f"{kind} {totals.findings[kind]}" for kind in KINDS_OF_FINDING)
+    ambiguous = ", ".join(f"{what} {n}" for what, n in sorted(totals.ambiguous.items()))
+    seeds = ", ".join(sorted(totals.seeds, key=int))
+    rarest, hits = totals.rarest(points)
     return [
         *lines,
+        f"  fewest kills {hits}, at {rarest}",
+        f"  seeds        {seeds}",
         f"  lives        {cycles}",
         f"  kills        {kills} ({places})",
         f"  at the end   {jobs}",
+        f"  ambiguous    {ambiguous}",
         f"  violations   {findings}",
         *(f"    {line}" for line in totals.examples),
     ]
+
+
+def summary(title: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
+    """Return points, cycles and findings of a command with several workers."""
+    width = max(map(len, points))
+    return [
+        title,
+        *(f"  {name:<{width}} {totals.points[name]:>6}" for name in points),
+        f"  seeds        {_counts(totals.seeds)}",
+        f"  cycles       {_counts(totals.cycles)}",
+        f"  at the end   {_counts(totals.jobs)}",
+        f"  violations   {_counts({k: totals.findings[k] for k in KINDS_OF_FINDING})}",
+        *(f"    {line}" for line in totals.examples),
+    ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in counts.items())

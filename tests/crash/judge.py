@@ -29,6 +29,8 @@ KINDS_OF_FINDING = (
     "rewritten",
     "undeleted",
     "wrong end",
+    "unfenced",
+    "zombie write",
 )
 _FORGETTING = frozenset({ServiceClass.NEITHER, ServiceClass.TIMED})
 

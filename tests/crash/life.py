@@ -96,7 +96,7 @@ def live(orders: Orders) -> Life:
 def _watch(process: subprocess.Popen[str], orders: Orders) -> Life:
     assert process.stdin is not None
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    reader = threading.Thread(target=_pump, args=(process, lines))
+    reader = threading.Thread(target=pump, args=(process, lines))
     reader.start()
     life = Life()
     try:
@@ -120,7 +120,8 @@ def _watch(process: subprocess.Popen[str], orders: Orders) -> Life:
     return life
 
 
-def _pump(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+def pump(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+    """Hand on what a process says, line by line, and None twice at its end."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.endswith("\n"):  # a line that the kill has cut was not said

@@ -1,4 +1,4 @@
-"""The worker's faults objects: they count the named points, and die at one."""
+"""The worker's faults objects: they count the named points, and die or stop at one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANDOM_MAX = 1500
 
 
 class Points:
-    """Counts every point on the board, and dies at the n-th of one name."""
+    """Counts every point on the board, and dies, or stops, at the n-th of one name."""
 
     def __init__(
         self,
@@ -26,31 +26,46 @@ class Points:
         name: str = "",
         nth: int = 1,
         dice: str | None = None,
+        stopping: Callable[[], None] | None = None,
         seen: Callable[[str], None],
     ) -> None:
-        """Choose where to die.
+        """Choose where to die, or to stop until somebody continues it.
 
         Args:
             board: Where it is counted.
             name: Die here; empty for nowhere.
             nth: Die when it is reached for the n-th time.
             dice: Die at a point drawn from this seed, whatever its name.
+            stopping: Stop instead, once this was told; not while the writer is at
+                work, unless the point is its own: who stops with SQLite's write lock
+                stops everybody.
             seen: Told of every point that was survived.
         """
         self._board = board
         self._name = name
         self._nth = nth
         self._left = -1 if dice is None else Random(dice).randint(1, _RANDOM_MAX)
+        self._stopping = stopping
+        self._writing = False
         self._seen = seen
 
     def reach(self, name: str) -> None:
         """Take note that the engine is at *name*."""
         times = self._board.reached(name)
-        if name == "writer.before_begin":
-            self._board.set("commit", 1)
-        elif name == "writer.after_commit":
-            self._board.set("commit", 0)
+        if name in ("writer.before_begin", "writer.after_commit"):
+            self._writing = name == "writer.before_begin"
+            self._board.set("commit", self._writing)
         self._left -= 1
-        if self._left == 0 or (name == self._name and times == self._nth):
+        if self._stopping is not None:
+            if name == self._name and times >= self._nth:
+                self._stop(self._stopping)
+        elif self._left == 0 or (name == self._name and times == self._nth):
             os.kill(os.getpid(), signal.SIGKILL)
         self._seen(name)
+
+    def _stop(self, stopping: Callable[[], None]) -> None:
+        if self._writing and not self._name.startswith("writer."):
+            return
+        self._name = ""
+        stopping()
+        os.kill(os.getpid(), signal.SIGSTOP)

@@ -5,13 +5,18 @@ The short version of ``python -m tests.crash.campaign``; real processes, SIGKILL
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.testing import ServiceClass
 from tests.crash.campaign import POINTS, Options, reachable, run_class
-from tests.crash.figures import Totals, table
+from tests.crash.figures import Totals, load, table
+from tests.jobserver.launch import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +53,37 @@ def test_other_classes_keep_their_smaller_promise(
     run_class(service, options, tmp_path, totals)
     assert totals.clean, "\n".join(table(service.value, totals, options.points))
     assert totals.kills == 4
+
+
+def _campaign(totals: Path, cycles: int) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", "tests.crash.campaign", "--class", "I"),
+        *("--jobs", "3", "--round", "1", "--without", "given up"),
+        *("--cycles", str(cycles), "--resume", str(totals)),
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+
+@pytest.mark.timeout(120)
+def test_a_campaign_that_is_killed_itself_goes_on(tmp_path: Path) -> None:
+    """What was judged is kept; the next run has another seed and adds to it."""
+    path = tmp_path / "totals.json"
+    with _campaign(path, 100) as first:
+        while not (path.exists() and load(path)["I"].kills):
+            with suppress(subprocess.TimeoutExpired):
+                first.wait(0.05)
+        first.kill()
+    before = load(path)["I"]
+    with _campaign(path, 1) as second:
+        (printed, _) = second.communicate(timeout=100)
+    assert second.returncode == 0
+    after = load(path)["I"]
+    assert after.kills == before.kills + 1
+    assert after.seeds == before.seeds + Counter({"1": 1})
+    assert (
+        "\n".join(table("I", after, reachable(ServiceClass.IDEMPOTENT, POINTS)))
+        in printed.decode()
+    )
 
 
 def test_there_are_at_least_twenty_named_points() -> None:

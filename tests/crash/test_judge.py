@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from orchestrator._storage._schema import metadata
 from orchestrator.testing import JobSpec, ServiceClass, State
 from tests.crash.audit import Audit
 from tests.crash.board import Board, Reading
+from tests.crash.campaign import Campaign, Options
 from tests.crash.figures import Totals, load, save
 from tests.crash.judge import Acknowledged, Verdict, judge, unintended
 from tests.crash.scenario import KINDS, Plan, batch
+from tests.jobserver.launch import RunningServer
 from tests.jobserver.witness import WitnessedJob
 
 if TYPE_CHECKING:
@@ -263,6 +266,24 @@ def test_totals_run_on(tmp_path: Path) -> None:
     totals = Totals()
     totals.cycles["killed at a point"] += 2
     totals.note(["an example"])
+    totals.seeds["0"] += 2
     save(path, {"I": totals})
     assert load(path) == {"I": totals}
     assert (load(path)["I"].kills, load(path)["I"].clean) == (2, True)
+    assert (totals.next_seed, Totals().next_seed) == (1, 0)
+    save(path, {"L": Totals()})
+    assert load(path) == {"I": totals, "L": Totals()}
+
+
+def test_the_least_hit_point_comes_next(tmp_path: Path) -> None:
+    """Also over runs: the totals that were loaded count, and misses of this one."""
+    server = RunningServer("127.0.0.1", 1, tmp_path / "ledger.db", 0)
+    totals = Totals(points=Counter(a=3, b=1, c=2))
+    options = Options(points=("a", "b", "c"), random_share=0.0)
+    campaign = Campaign(ServiceClass.LISTED, options, tmp_path, server, totals)
+    assert campaign.choose().point == "b"
+    campaign._misses["b"] += 2
+    assert campaign.choose().point == "c"
+    totals.points["c"] += 1
+    totals.points["b"] += 1
+    assert campaign.choose().point in ("a", "c")

@@ -2,7 +2,8 @@
 
 Speaks on standard output, one line per fact, written before anything else happens:
 ``READY`` (imported), ``OPEN``, ``ACK key id`` (the submit returned), ``WISH id`` (the
-abort returned), ``GIVEN-UP id`` (the resolve returned), ``TERMINAL`` and ``DONE``.
+abort returned), ``GIVEN-UP id`` (the resolve returned), ``STOPPED`` (it stops itself
+now), ``REFUSED id`` (a guard refused a write), ``TERMINAL`` and ``DONE``.
 """
 
 from __future__ import annotations
@@ -18,25 +19,36 @@ from contextlib import suppress
 from datetime import timedelta
 from inspect import Parameter
 from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
 
 from orchestrator import Handle, Orchestrator
 from orchestrator._config import Config, Policy
 from orchestrator._faults import FAULT_POINTS
 from orchestrator._registry import Registry
+from orchestrator._storage import Apply, _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
-from tests.crash.board import Board
+from tests.crash.board import CUT_OFF, Board
 from tests.crash.hand import Hand
 from tests.crash.points import Points
 from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
 from tests.jobserver.client import JobClient
 from tests.jobserver.connectors import CONNECTORS
+from tests.support.faulty import Commits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator._storage._tx import Tx
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}
 )
 _CALL_TIMEOUT = timedelta(seconds=CREATE_TIMEOUT_S)
+_CUT_EACH = 25
+_COMMITS_MAX = 4000
 _REPLAYS = frozenset({ServiceClass.IDEMPOTENT, ServiceClass.TIMED})
 
 
@@ -94,12 +106,26 @@ async def submit(
     return handle
 
 
+def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
+    """Let one commit in `_CUT_EACH` or so, drawn from the seed *dice*, seem to fail.
+
+    Never two in a row: that would be a database that is away, and submits refused.
+    """
+    rng = Random(dice)
+    plan: list[str] = []
+    while len(plan) < _COMMITS_MAX:
+        plan += ["ok"] * rng.randint(1, 2 * _CUT_EACH)
+        plan.append(rng.choice(("before", "after")))
+    commits = Commits(orchestrator._engine.store, *plan)
+    commits.failed = lambda: board.reached(CUT_OFF)
+
+
 async def work(options: argparse.Namespace, board: Board) -> None:
     """Live one life."""
     service = ServiceClass(options.service)
     host, _, port = options.server.rpartition(":")
     client = JobClient(host, int(port))
-    name, _, nth = options.kill_at.partition(":")
+    name, _, nth = (options.kill_at or options.stop_at).partition(":")
     hand = Hand(
         board,
         say=say,
@@ -110,6 +136,7 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         name=name,
         nth=int(nth or "1"),
         dice=options.kill_after_random,
+        stopping=(lambda: say("STOPPED")) if options.stop_at else None,
         seen=hand.seen,
     )
     connector = CONNECTORS[service](
@@ -124,11 +151,20 @@ async def work(options: argparse.Namespace, board: Board) -> None:
             service, int(number), options.jobs, options.seed, options.without
         )
     ]
+    tell_refusals(fenced=not options.fence_off)
     say("READY")
+    if options.wait:
+        sys.stdin.readline()
+    config = Config(
+        lease=timedelta(seconds=options.lease),
+        heartbeat=timedelta(seconds=options.lease / 4),
+    )
     async with Orchestrator(
-        options.database, config=Config(), registry=registry, faults=faults
+        options.database, config=config, registry=registry, faults=faults
     ) as orchestrator:
         say("OPEN")
+        if options.cut_commits:
+            cut_commits(orchestrator, options.cut_commits, board)
         hand.orchestrator = orchestrator
         task_type = connector.task_type_name
         handles = await asyncio.gather(
@@ -141,6 +177,21 @@ async def work(options: argparse.Namespace, board: Board) -> None:
             await _stdin_closes()
     await client.aclose()
     say("DONE")
+
+
+def tell_refusals(*, fenced: bool) -> None:
+    """Say whose writes a guard refuses; without the fence only the version guards."""
+    write = Apply._write
+
+    async def told(tx: Tx, items: Sequence[Apply], node: str) -> None:
+        await write(tx, items, node)
+        for item in items:
+            if not item.result:
+                say("REFUSED", item.row.id)
+
+    Apply._write = told  # type: ignore[method-assign]
+    if not fenced:
+        _apply._FENCE = "? IS NOT NULL"
 
 
 async def _stdin_closes() -> None:
@@ -176,6 +227,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill-at", default="", help="NAME:N, the N-th time")
     parser.add_argument("--kill-after-random", help="seed: die at a random point")
+    parser.add_argument("--stop-at", default="", help="NAME:N, stop there")
+    parser.add_argument("--lease", type=float, default=60.0, help="seconds")
+    parser.add_argument("--wait", action="store_true", help="for a line, when READY")
+    parser.add_argument("--fence-off", action="store_true", help="to see what breaks")
+    parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
     parser.add_argument("--without", action="append", default=[], help="a kind")
     parser.add_argument("--linger", action="store_true", help="until stdin closes")
     with suppress(KeyboardInterrupt):

@@ -17,6 +17,7 @@ from tests.engine.kit import (
     DONE,
     RUNNING,
     Clock,
+    Gate,
     Script,
     a_task,
     causes,
@@ -59,6 +60,33 @@ async def test_a_submit_is_finished_without_any_timer_if_polls_need_none(
     async with asyncio.timeout(DEADLINE_S):
         assert await handle.result() == "good"
     assert clock.monotonic() == 0
+
+
+async def test_rows_of_a_node_that_went_silent_are_taken_over_at_once(
+    engine: Start, clock: Clock
+) -> None:
+    """The heartbeat that breaks its lease wakes the scheduler, which is idle."""
+    config = Config(
+        lease=timedelta(seconds=20),
+        heartbeat=timedelta(seconds=5),
+        idle=timedelta(hours=1),
+        watch=timedelta(hours=1),
+    )
+    gate = Gate()
+    script = Script(create=gate.answer(), create_is_idempotent=True)
+    silent = await engine(script, config=config, start=False)
+    await silent.submit(a_task())
+    ticking = asyncio.create_task(silent.tick())
+    await gate.wait()
+    script = Script(create_is_idempotent=True)
+    other = await engine(script, config=config)
+    for _ in range(5):
+        await clock.settle(other)
+        clock.advance(5)
+    await script.called("create")
+    assert clock.monotonic() == 25
+    ticking.cancel()
+    await asyncio.gather(ticking, return_exceptions=True)
 
 
 async def test_an_abort_is_acted_on_without_any_timer(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,9 @@ from sqlalchemy.engine import Engine
 from orchestrator._storage import HEAD, _ddl, migrations_dir, upgrade
 from orchestrator._storage._migrate import VERSION_TABLE, alembic_config
 from orchestrator._storage._schema import metadata
+from orchestrator.testing import ManualClock
 from tests.support.migrate import DIED
+from tests.support.stores import make_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -226,6 +230,26 @@ def test_processes_that_are_killed_in_a_migration_leave_all_or_nothing(
         assert _schema(path) == {}
         _migrate(path)
         assert _schema(path) == fresh
+
+
+def test_threads_of_one_process_may_migrate_at_once(
+    tmp_path: Path, fresh: Schema
+) -> None:
+    """Alembic alone would mix up their connections: it works with globals."""
+    paths = [tmp_path / f"{number}.db" for number in range(4)]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(_migrate, paths))
+    assert [_schema(path) for path in paths] == [fresh] * len(paths)
+
+
+async def test_databases_in_memory_may_be_opened_at_once(path: Path) -> None:
+    """In one loop, beside one that migrates a file in its thread."""
+    urls = ["sqlite://", "sqlite://", f"sqlite+aiosqlite:///{path}"]
+    stores = [make_store(url, ManualClock()) for url in urls]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        assert await store.counts() == {}
+        await store.close()
 
 
 def test_two_processes_may_migrate_at_once(path: Path, fresh: Schema) -> None:

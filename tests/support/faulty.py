@@ -31,15 +31,19 @@ class Commits:
         self._error = error
         self.meanwhile: Callable[[], object] | None = None
         """Called when a commit has failed, before anybody can read back."""
+        self.failed: Callable[[], object] | None = None
+        """Called when a commit fails; unlike `meanwhile` it leaves it as it is."""
         dialect = store._engine.sync_engine.dialect
         self._commit = dialect.do_commit
         dialect.do_commit = self._do_commit  # type: ignore[method-assign, assignment]
+        self._faults = store.writer._faults
         store.writer._faults = self
         self._writes = False
 
     def reach(self, name: str) -> None:
         """Note that what is committed next is a batch."""
         self._writes = self._writes or name == "writer.before_commit"
+        self._faults.reach(name)
 
     def _do_commit(self, connection: Any) -> None:
         if not self._writes:
@@ -52,6 +56,8 @@ class Commits:
             self._commit(connection)
         if step == "ok":
             return
+        if self.failed is not None:
+            self.failed()
         if self.meanwhile is not None:
             connection.rollback()
             self.meanwhile()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator._secrets import spellings
+from orchestrator._secrets import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,11 +81,15 @@ def leaks(values: Mapping[str, str], folder: Path, logs: Logs) -> list[str]:
     below *folder* and in the *logs*. Values of less than 4 characters are not
     searched for.
     """
-    forms = {keyword: spellings(value) for keyword, value in values.items()}
+    forms = {
+        keyword: re.compile("|".join(pattern for _, pattern in patterns(value)))
+        for keyword, value in values.items()
+        if patterns(value)
+    }
     found: dict[str, set[str]] = {}
     for place, text in _places(folder, logs):
-        for keyword, spelled in forms.items():
-            if any(form in text for form in spelled):
+        for keyword, pattern in forms.items():
+            if pattern.search(text):
                 found.setdefault(keyword, set()).add(place)
     for places in found.values():
         if len(places) > 1:
