@@ -93,7 +93,7 @@ ABLATIONS = {
         _running, "get_failed", _fail_at_once, ("P3",), 3
     ),
     "an unlisted job is gone at once": Ablation(
-        Case, "listed", lambda _: True, ("P3", "Q12"), 21
+        Case, "listed", lambda _: True, ("P3", "Q12"), 29
     ),
     "an unfound job is absent at once": Ablation(
         _creating, "find_absent", _believe_at_once, ("P2",), 36, (Kind.LISTED,)
