@@ -174,6 +174,7 @@ class Claim(Item):
             try:
                 item.result = await cls._take(tx, item, _SELECT, due)
             except UNREADABLE as error:
+                tx.blame_row(error)
                 await tx.check_schema()
                 logger.warning("claiming row by row: %s", error)
                 item.result = []
@@ -208,7 +209,8 @@ class Claim(Item):
     async def _take_one(cls, tx: Tx, item: Claim, execution_id: str) -> list[Claimed]:
         try:
             return await cls._take(tx, item, _SELECT_ONE, (execution_id,))
-        except UNREADABLE:
+        except UNREADABLE as error:
+            tx.blame_row(error)
             logger.exception(
                 "row %s cannot be read, and is on hold until somebody mends it:"
                 " what did other programs write to it?",
@@ -218,6 +220,7 @@ class Claim(Item):
         try:
             await tx.run(_MARK, (execution_id,))
         except sqlite3.IntegrityError as error:
+            tx.blame_row(error)
             logger.warning("row %s cannot even be marked: %s", execution_id, error)
         return []
 

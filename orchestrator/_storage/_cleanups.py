@@ -90,13 +90,15 @@ async def claim(
     try:
         return await _take(tx, node, _SELECT, due)
     except UNREADABLE as error:
+        tx.blame_row(error)
         await tx.check_schema()
         logger.warning("claiming debt by debt: %s", error)
     owed = []
     for job_id in await tx.json(_SELECT_IDS, due):
         try:
             owed += await _take(tx, node, _SELECT_ONE, (job_id,))
-        except UNREADABLE:
+        except UNREADABLE as error:
+            tx.blame_row(error)
             logger.exception("entry %s of the ledger cannot be read", job_id)
             await tx.run(_PUT_OFF, (hold_until, job_id))
     return owed

@@ -16,6 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._storage import _migrate
+from orchestrator._storage._dialects import translate
+from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +53,19 @@ class Tx:
     async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """Return the parsed JSON of a statement that selects one JSON value."""
         return json.loads(await self.scalar(sql, params))
+
+    def blame_row(self, error: Exception) -> None:
+        """Return if *error* is a row's fault, and the transaction goes on.
+
+        SQLite undoes the whole transaction on an I/O error or an interrupt: what is
+        done after it would stand alone, and what came before it is lost.
+
+        Raises:
+            Exception: *error* itself, else.
+        """
+        away = isinstance(translate(error, ""), StoreUnavailableError)
+        if away or not self._driver.in_transaction:
+            raise error
 
     async def check_schema(self) -> None:
         """Ask, when a statement has failed, whether another version has upgraded.
