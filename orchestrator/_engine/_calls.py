@@ -371,12 +371,7 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
         raise TypeError(msg)
     encoded = meta.encode()
     connector.metadata_type.decode(encoded)  # what cannot be read must not be kept
-    try:
-        key = connector.job_key(meta)
-    except Exception:
-        # The job is known: it must not be lost for want of its name.
-        logger.exception("%s.job_key broke", type(connector).__qualname__)
-        key = None
+    key = _key_of(meta, context)
     if not key:
         if context.policies.idempotent_us != 0:
             key = create_token(execution_id, attempt)
@@ -391,6 +386,27 @@ def new_job(meta: Any, execution_id: str, attempt: int, context: Context) -> New
         msg = f"schema_version must be an int, got {version!r}"
         raise TypeError(msg)
     return NewJob(bytes(encoded), version, key)
+
+
+def _key_of(meta: Any, context: Context) -> str | None:
+    connector = context.connector
+    try:
+        return connector.job_key(meta)
+    except Exception:
+        # The job is known: it must not be lost for want of its name.
+        logger.exception("%s.job_key broke", type(connector).__qualname__)
+        return None
+
+
+def name_of(meta: bytes, context: Context) -> str | None:
+    """Return the service's own id of a job by today's code, None if it gives none."""
+    try:
+        decoded = context.connector.metadata_type.decode(meta)
+    except Exception as error:  # noqa: BLE001 - a user's decode
+        logger.warning("a stored meta cannot be read: %s", describe(error))
+        return None
+    key = _key_of(decoded, context)
+    return str(key) if key else None
 
 
 def _retry_after_us(seconds: object) -> int | None:

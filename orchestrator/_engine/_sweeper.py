@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from orchestrator._engine._calls import name_of
+from orchestrator._phase import Cleanup
 from orchestrator._records import Call, Found
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
+    from orchestrator._engine._contexts import Context
     from orchestrator._engine._parts import Parts
+    from orchestrator._records import NewJob
     from orchestrator._storage import Search
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,8 @@ class Sweeper:
             )
             if not isinstance(answer, Found) or answer.job is None:
                 return
+            if await self._may_be_known(search, answer.job, context):
+                return
             now = self._clock.now_us()
             await self._store.record(search, search.attempt, answer.job, now)
             await self._store.wake(search.id, now)
@@ -59,3 +65,22 @@ class Sweeper:
             logger.debug("search for %s is put off: %s", search.id, error)
         except Exception:
             logger.exception("searching for a job of %s broke", search.id)
+
+    async def _may_be_known(
+        self, search: Search, job: NewJob, context: Context
+    ) -> bool:
+        """Whether *job* may be one that the attempt has: then it must not be deleted.
+
+        Asked by names that today's code gives to both: ``job_key`` may have been
+        broken, or another one, when the attempt's own job was entered.
+        """
+        name = name_of(job.meta, context)
+        if name is None:
+            return True
+        for known in await self._store.jobs(execution_id=search.id):
+            if known.attempt != search.attempt:
+                continue
+            other = name_of(known.meta, context)
+            if other == name or (other is None and known.cleanup is Cleanup.NONE):
+                return True
+        return False

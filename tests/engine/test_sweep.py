@@ -24,6 +24,18 @@ class _Nameless(Script):
     job_key = AsyncConnector.job_key  # type: ignore[assignment]
 
 
+class _Renamed(Script):
+    """Whose ``job_key`` is mended while its jobs run."""
+
+    mended = False
+
+    def job_key(self, resource_meta: Meta) -> str:
+        """Break, or name the job."""
+        if not self.mended:
+            raise RuntimeError("not yet")
+        return resource_meta.job
+
+
 CUT = ConnectionError("cut")
 HOURS = 3600
 
@@ -119,3 +131,29 @@ async def test_nothing_is_swept_where_jobs_have_no_names(
     await clock.pass_(2 * HOURS, orchestrator)
     assert script.number("find") == 2
     assert _deleted(script) == []
+
+
+async def test_an_own_job_that_had_another_name_is_not_deleted(
+    engine: Start, clock: Clock
+) -> None:
+    """Its entry has the key of its day; a second job is deleted all the same."""
+    script = _Renamed(
+        clock=clock,
+        create=[CUT, Meta("again")],
+        find=[None, None, Meta("again"), Meta("again"), Meta("first")],
+        get=lambda meta, **_: (
+            KILLED if meta.job == "first" else RUNNING
+        ),
+    )
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    while script.number("find") < 3:
+        await clock.pass_(10, orchestrator)
+    assert (await orchestrator.get(handle.id)).job_key != "again"
+    script.mended = True
+    while script.number("find") < 4:
+        await clock.pass_(10, orchestrator)
+    assert _deleted(script) == []
+    await clock.pass_(300, orchestrator)
+    assert _deleted(script) == ["first"]
+    assert (await orchestrator.get(handle.id)).phase == "RUNNING"
