@@ -122,9 +122,16 @@ class Calls:
         except BaseException as error:  # noqa: BLE001 - inputs, secrets, a user's decode
             return self._unprepared(call, error, context)
         self._reach(_BEFORE[call])
-        answer = await self._guard.call(
+        pending = self._guard.call(
             method, accepted(method, kwargs), limit_s, cancel=call is not Call.CREATE
         )
+        try:
+            answer = await pending
+        except asyncio.CancelledError:
+            if call is Call.CREATE and not pending.cancelled():
+                # Told in the turn in which its step was cancelled: not forgotten.
+                self._detach(pending.task, row, context)
+            raise
         if isinstance(answer, TimedOut):
             if call is Call.CREATE:
                 self._detach(answer.task, row, context)
@@ -307,9 +314,14 @@ class Calls:
                 # Shielded: a call that swallows its cancellation must not be waited
                 # for, or its row would be in flight for ever.
                 answer = await asyncio.shield(task)
-        except TimeoutError:
-            logger.warning("create of %s gave no answer at all", row.id)
-            return
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if _answered(task):  # in this very turn
+                answer = task.result()
+            elif isinstance(error, TimeoutError):
+                logger.warning("create of %s gave no answer at all", row.id)
+                return
+            else:
+                raise
         if isinstance(answer, Raised):
             return
         try:
@@ -336,6 +348,10 @@ class Calls:
         start = self._redactor.redact_start(text, limit * 4)
         # Cleaning joins and composes characters: what was hidden before shows then.
         return self._redactor.redact(clean(start, limit))
+
+
+def _answered(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _method(
