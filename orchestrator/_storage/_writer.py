@@ -140,6 +140,18 @@ class Writer:
         return self._generation, int(next(iter(rows))[0])
 
     async def _loop(self) -> None:
+        try:
+            await self._batches()
+        except BaseException:
+            # Whoever waits for a turn that does not come would wait for ever: it
+            # cannot be cancelled.
+            error = StoreUnavailableError(f"{self._path}: its writer has ended")
+            for lost in self._queue:
+                lost.fail(error)
+            self._queue.clear()
+            raise
+
+    async def _batches(self) -> None:
         while True:
             await self._wake.wait()
             await self._gather()
@@ -157,9 +169,7 @@ class Writer:
             async with self.lock:
                 await self._commit(batch.items)
         except BaseException as error:
-            for lost in (batch, *self._queue):
-                lost.fail(error)
-            self._queue.clear()
+            batch.fail(error)
             # Its transaction may be open: whoever starts again needs another.
             await self._disconnect()
             raise

@@ -1,4 +1,4 @@
-"""A transaction that SQLite has undone by itself is never taken for committed."""
+"""What was undone, or never begun, is not taken for committed, nor waited for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator._storage import _claim, _cleanups
 from orchestrator._storage._tx import Tx
-from tests.support.factories import NOW, make_new
+from orchestrator.errors import StoreUnavailableError
+from tests.support.factories import NOW, TASK_TYPE, make_new
 from tests.support.stores import LOADED, NODE, claim, query
 
 if TYPE_CHECKING:
@@ -75,3 +76,31 @@ def _undo_once(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
 
     monkeypatch.setattr(Tx, "run", undoing_run)
     monkeypatch.setattr(Tx, "scalar", undoing_scalar)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_nobody_waits_for_a_writer_that_was_cancelled(
+    store: Store, turns: int
+) -> None:
+    """As a loop that shuts down does, in whatever turn the writer is."""
+    if turns:
+        submitted = asyncio.create_task(store.submit([make_new()], NOW))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        _cancel_writer(store)
+    else:
+        _cancel_writer(store)
+        submitted = asyncio.create_task(store.submit([make_new()], NOW))
+    await asyncio.wait([submitted], timeout=5)
+    done = submitted.done()
+    store.writer.start()
+    assert done
+    with pytest.raises((StoreUnavailableError, asyncio.CancelledError)):
+        await submitted
+    await store.submit([make_new()], NOW)
+    assert await store.counts() == {(TASK_TYPE, "QUEUED"): 1}
+
+
+def _cancel_writer(store: Store) -> None:
+    assert store.writer._task is not None
+    store.writer._task.cancel()

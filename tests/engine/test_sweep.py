@@ -141,9 +141,7 @@ async def test_an_own_job_that_had_another_name_is_not_deleted(
         clock=clock,
         create=[CUT, Meta("again")],
         find=[None, None, Meta("again"), Meta("again"), Meta("first")],
-        get=lambda meta, **_: (
-            KILLED if meta.job == "first" else RUNNING
-        ),
+        get=lambda meta, **_: KILLED if meta.job == "first" else RUNNING,
     )
     orchestrator = await engine(script)
     handle = await orchestrator.submit(a_task())
