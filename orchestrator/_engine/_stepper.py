@@ -36,7 +36,13 @@ logger = logging.getLogger(__name__)
 
 _NO_POLICIES = Policies()
 _SOON_US = 1_000_000
-_WORRYING = (Cause.HOLD_SET, Cause.ERRORS_BEGAN, Cause.CREATE_UNAUTHORIZED)
+_WORRYING = (
+    Cause.HOLD_SET,
+    Cause.ERRORS_BEGAN,
+    Cause.CREATE_UNAUTHORIZED,
+    Cause.CREATE_ERROR,
+    Cause.CREATE_TIMED_OUT,
+)
 _MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 _AT = {field: at for at, field in enumerate(Claimed._fields)}
 _INPUTS, _LABELS, _TIMER = _AT["inputs"], _AT["labels"], _AT["timer"]

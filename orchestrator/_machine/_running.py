@@ -192,6 +192,8 @@ def _lost(case: Case, failed: CallFailed) -> Change:
         return case.end(
             Cause.ENDED_BEFORE_ABORT, code="ABORTED", message=failed.message
         )
-    if case.can_retry():
+    # A job that was attached and never seen was no job: nobody pays for another one.
+    never_was = case.row.creates == 0 and case.row.remote_phase is None
+    if case.can_retry() and not never_was:
         return case.retry(Cause.JOB_LOST_RETRY, failed.message, None)
     return case.end(Cause.JOB_LOST, code="LOST", message=failed.message)

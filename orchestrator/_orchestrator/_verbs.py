@@ -280,7 +280,9 @@ class Orchestrator(Reading):
     ) -> Handle:
         """Take over a job that was created elsewhere: it is polled from now on.
 
-        A job belongs to one execution: attaching it again returns that one.
+        A job belongs to one execution: attaching it again returns that one, whatever
+        else is given. One that the service has never heard of ends FAILED as LOST,
+        without a retry.
 
         Args:
             task: What the job runs, as for `submit`.

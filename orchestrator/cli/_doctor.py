@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import SystemClock, duration_to_us, to_datetime
+from orchestrator._ids import create_token
 from orchestrator._phase import LIVE, Hold, Phase
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator._storage import HEAD, INVARIANTS
@@ -187,7 +188,8 @@ async def _orphans(store: Store, now: int, days: int) -> AsyncIterator[Problem]:
         text = f"{row.state}: {job} of attempt {row.attempt}, {row.task_type}"
         if row.error:
             text = f"{text}: {row.error}"
-        advice = "look for it at the service, and end it there"
+        token = create_token(row.execution_id, row.attempt)
+        advice = f"look for {token} at the service, and end it there"
         yield Problem(kind, row.execution_id, text, advice)
 
 

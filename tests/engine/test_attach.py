@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator._config import Policy
-from orchestrator.errors import ConnectorNotFoundError, InvalidInputError
+from orchestrator.errors import (
+    ConnectorNotFoundError,
+    InvalidInputError,
+    ResourceGoneError,
+)
 from tests.engine.kit import DONE, KILLED, RETRYABLE, RUNNING, Meta, Script, a_task
 from tests.engine.kit import causes as causes_of
 
@@ -75,6 +79,18 @@ async def test_the_next_attempt_of_an_attached_job_is_created(
     handle = await orchestrator.attach(a_task(retries=1), Meta("theirs"))
     ended = await clock.until_ended(orchestrator, handle.id)
     assert (ended.phase, ended.attempt, ended.job_key) == ("SUCCEEDED", 2, "ours")
+
+
+async def test_a_job_that_the_service_does_not_know_is_not_replaced(
+    engine: Start, clock: Clock
+) -> None:
+    """A mistyped handle must not pay for a job that nobody asked for."""
+    script = Script(get=ResourceGoneError("no such job"))
+    orchestrator = await engine(script)
+    handle = await orchestrator.attach(a_task(retries=3), Meta("mistyped"))
+    ended = await clock.until_ended(orchestrator, handle.id)
+    assert (ended.phase, ended.error_code) == ("FAILED", "LOST")
+    assert script.number("create") == 0
 
 
 async def test_a_job_that_is_owed_its_deletion_cannot_be_attached(
