@@ -33,7 +33,7 @@ _WAKE = (
     " ELSE due_at END, woken = woken + 1 WHERE execution_id = ?"
 )
 _BRING_FORWARD = tuple(
-    f"UPDATE {table} SET {due} = {due} - ?1 WHERE {free}"  # noqa: S608 - ours
+    f"UPDATE {table} SET {due} = {due} - ?1 WHERE {free}"
     f" AND {due} >= ?2 - ?1 AND {due} < ?2 + ?1"
     for table, due, free in (
         ("timer", "due_at", "node IS NULL"),
@@ -74,6 +74,6 @@ async def wake(tx: Tx, execution_id: str, now: int) -> bool:
 
 
 async def bring_forward(tx: Tx, since: int, size: int) -> None:
-    """Move what waits, rows, debts and searches, after the clock went back by *size*."""
+    """Move rows, debts and searches that wait, after a step back by *size*."""
     for statement in _BRING_FORWARD:
         await tx.run(statement, (size, since))
