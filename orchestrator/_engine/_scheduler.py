@@ -236,6 +236,7 @@ class Scheduler:
         """Keep rows from waiting for hours that the wall clock shows once more."""
         self._belief.now()
         for since, size in self._belief.steps_back():
+            self._debts_at = 0
             await self._store.bring_forward(since, size)
             self._wake.set()
 

@@ -41,8 +41,11 @@ _SELECT = (
     " JOIN execution e ON e.id = s.execution_id"
 )
 _TOKENS = " WHERE token IN (SELECT value FROM json_each(?))"
-# Twice the age each time, and a last search when the time is over.
-_LATER = "UPDATE sweep SET due_at = min(until, ? + max(? - since, 1000000))" + _TOKENS
+# Twice the age each time, and a last search when the time is over. (A clock that went
+# back makes ages negative: no reason to search every second.)
+_LATER = (
+    "UPDATE sweep SET due_at = min(until, ? + max(abs(? - since), 1000000))" + _TOKENS
+)
 _OVER = "DELETE FROM sweep" + _TOKENS + " AND until <= ?"
 
 

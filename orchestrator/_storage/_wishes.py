@@ -32,9 +32,14 @@ _WAKE = (
     "UPDATE timer SET due_at = CASE WHEN node IS NULL THEN min(due_at, ?)"
     " ELSE due_at END, woken = woken + 1 WHERE execution_id = ?"
 )
-_BRING_FORWARD = (
-    "UPDATE timer SET due_at = due_at - ?1 WHERE node IS NULL"
-    " AND due_at >= ?2 - ?1 AND due_at < ?2 + ?1"
+_BRING_FORWARD = tuple(
+    f"UPDATE {table} SET {due} = {due} - ?1 WHERE {free}"
+    f" AND {due} >= ?2 - ?1 AND {due} < ?2 + ?1"
+    for table, due, free in (
+        ("timer", "due_at", "node IS NULL"),
+        ("external_job", "cleanup_due_at", "cleanup = 'DUE' AND cleanup_node IS NULL"),
+        ("sweep", "due_at", "true"),
+    )
 )
 
 
@@ -69,5 +74,6 @@ async def wake(tx: Tx, execution_id: str, now: int) -> bool:
 
 
 async def bring_forward(tx: Tx, since: int, size: int) -> None:
-    """Move the waiting rows' due times, after the clock went back by *size*."""
-    await tx.run(_BRING_FORWARD, (size, since))
+    """Move rows, debts and searches that wait, after a step back by *size*."""
+    for statement in _BRING_FORWARD:
+        await tx.run(statement, (size, since))

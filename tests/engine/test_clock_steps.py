@@ -68,6 +68,31 @@ async def test_polls_go_on_after_a_step_back(
     assert "the wall clock stepped by -3600.0 s" in caplog.text
 
 
+async def test_debts_and_searches_go_on_after_a_step_back(
+    engine: Start, clock: Clock
+) -> None:
+    """A second job is found and deleted as soon as without the step."""
+    script = Script(
+        clock=clock,
+        create=[ConnectionError("cut"), Meta("again")],
+        find=[None, None, Meta("again"), Meta("first")],
+        get=RUNNING,
+        delete=ConnectionError("away"),
+    )
+    orchestrator = await engine(script)
+    await orchestrator.submit(a_task())
+    while script.number("find") < 3:
+        await clock.pass_(10, orchestrator)
+    clock.step(-HOUR)
+    await clock.pass_(HOUR / 4, orchestrator)
+    deletes = script.number("delete")
+    assert deletes >= 1
+    clock.step(-HOUR)
+    await clock.pass_(HOUR / 4, orchestrator)
+    assert script.number("delete") > deletes
+    assert script.number("find") <= 12
+
+
 async def test_a_search_that_finds_nothing_is_not_believed_sooner_for_a_step(
     engine: Start, clock: Clock
 ) -> None:

@@ -54,10 +54,16 @@ class _Create:
     async def in_ledger(self, orchestrator: Orchestrator, execution_id: str) -> bool:
         async with asyncio.timeout(DEADLINE_S):
             await self.ended.wait()
-            while orchestrator._engine.calls._detached:
-                await asyncio.sleep(0)
+            for late in _late(orchestrator):
+                await asyncio.wait([late])
+            assert not _late(orchestrator)
         jobs = await orchestrator.jobs(execution_id)
         return [job.job_key for job in jobs] == ["late"]
+
+
+def _late(orchestrator: Orchestrator) -> list[asyncio.Task[None]]:
+    detached = orchestrator._engine.calls._detached
+    return [task for tasks in detached.values() for task in tasks]
 
 
 async def _turns(count: int) -> None:
