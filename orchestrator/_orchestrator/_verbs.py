@@ -281,8 +281,8 @@ class Orchestrator(Reading):
         """Take over a job that was created elsewhere: it is polled from now on.
 
         A job belongs to one execution: attaching it again returns that one, whatever
-        else is given. That needs ``job_key``: without it two handles are two jobs. One that the service has never heard of ends FAILED as LOST,
-        without a retry.
+        else is given. That needs ``job_key``: without it two handles are two jobs.
+        One that the service has never heard of ends FAILED as LOST, without a retry.
 
         Args:
             task: What the job runs, as for `submit`.
