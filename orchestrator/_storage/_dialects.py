@@ -6,6 +6,7 @@ SQLite: WAL, ``synchronous=FULL`` (nothing acknowledged is lost), foreign keys,
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from orchestrator.errors import (
@@ -26,7 +27,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
@@ -121,6 +122,24 @@ def writer_engine(url: URL, busy_s: float) -> AsyncEngine:
 def reader_engine(url: URL, busy_s: float) -> AsyncEngine:
     """Return the engine for reads; each statement sees one committed state."""
     return _engine(url, busy_s)
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Connect, and close at the end.
+
+    A cancellation waits until the driver is connected: else its thread would stay.
+    """
+    opening = asyncio.ensure_future(engine.connect().start())
+    try:
+        connection = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await (await opening).close()
+        raise
+    try:
+        yield connection
+    finally:
+        await asyncio.shield(asyncio.ensure_future(connection.close()))
 
 
 def _engine(url: URL, busy_s: float) -> AsyncEngine:

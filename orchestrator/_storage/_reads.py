@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Select, and_, or_, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from orchestrator._clock import to_datetime
 from orchestrator._phase import Cleanup, Phase, RemotePhase
@@ -69,6 +70,10 @@ async def _records(
     except (*UNREADABLE, DBAPIError, OverflowError) as error:
         if isinstance(error, DBAPIError) and "decode" not in str(error.orig):
             raise  # the database is away
+        # A statement that failed midway would hold this moment of the database.
+        await connection.rollback()
+        if not isinstance(connection.sync_engine.pool, StaticPool):
+            await connection.invalidate()
     spoiled = query.with_only_columns(*raw(columns), maintain_column_froms=True)
     rows = (await connection.execute(spoiled)).all()
     return [make(mended(row, columns)) for row in rows]

@@ -24,6 +24,7 @@ from orchestrator._storage import (
 from orchestrator._storage._apply import Apply, Fact
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
 from orchestrator._storage._dialects import (
+    connected,
     is_memory,
     parse_url,
     prepare_file,
@@ -454,7 +455,7 @@ class Store:
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
         if not self._memory:
-            async with self._reader.connect() as connection:
+            async with connected(self._reader) as connection:
                 yield connection
             return
         # A memory database has one connection: reads wait for the transaction.
