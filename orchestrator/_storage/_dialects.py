@@ -124,18 +124,20 @@ def reader_engine(url: URL, busy_s: float) -> AsyncEngine:
     return _engine(url, busy_s)
 
 
-@contextlib.asynccontextmanager
-async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Connect, and close at the end.
-
-    A cancellation waits until the driver is connected: else its thread would stay.
-    """
+async def connect(engine: AsyncEngine) -> AsyncConnection:
+    """Connect; a cancellation waits for the driver, or its thread would stay."""
     opening = asyncio.ensure_future(engine.connect().start())
     try:
-        connection = await asyncio.shield(opening)
+        return await asyncio.shield(opening)
     except asyncio.CancelledError:
         await (await opening).close()
         raise
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Connect, and close at the end, whatever is cancelled meanwhile."""
+    connection = await connect(engine)
     try:
         yield connection
     finally:

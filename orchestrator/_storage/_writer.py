@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
-from orchestrator._storage._dialects import translate
+from orchestrator._storage._dialects import connect, translate
 from orchestrator._storage._items import Batch
 from orchestrator._storage._tx import Tx
 from orchestrator.errors import (
@@ -337,7 +337,7 @@ class Writer:
     async def _connect(self) -> AsyncConnection:
         if self._connection is None:
             try:
-                self._connection = await self._engine.connect()
+                self._connection = await connect(self._engine)
                 self._generation += 1
             except DBAPIError as error:
                 ours = translate(error, self._path)
