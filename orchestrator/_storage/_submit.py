@@ -193,7 +193,8 @@ class Submit(Item):
         tx: Tx, items: Sequence[Submit]
     ) -> dict[_JobKey, Submitted]:
         """Return whose the jobs are that are to be attached and known already."""
-        keys = {new.job_of for item in items for new in item.news} - {None}
+        jobs = (new.job_of for item in items for new in item.news)
+        keys = {job for job in jobs if job is not None}
         if not keys:
             return {}
         rows = await tx.json(
