@@ -222,20 +222,14 @@ class Calls:
     # What a call said
 
     def _said(self, call: Call, answer: Any, row: Any, context: Context) -> Observation:
-        match call:
-            case Call.GET:
-                return self._got(answer, context, row)
-            case Call.CREATE:
-                return Created(new_job(answer, row.id, row.attempt, context))
-            case Call.DELETE:
-                return Deleted()
-            case Call.FIND:
-                if answer is None:
-                    return Found(None)
-                return Found(new_job(answer, row.id, row.attempt, context))
-            case Call.LOOKUP:
-                msg = "the ledger is read by the step"
-                raise AssertionError(msg)
+        if call is Call.GET:
+            return self._got(answer, context, row)
+        if call is Call.DELETE:
+            return Deleted()
+        if call is Call.FIND and answer is None:
+            return Found(None)
+        job = new_job(answer, row.id, row.attempt, context)
+        return Created(job) if call is Call.CREATE else Found(job)
 
     def _got(self, resource: Resource, context: Context, row: Any) -> Got:
         if not isinstance(resource.phase, int):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._phase import Hold, Phase
 from orchestrator._records import Claimed, Timer
 from orchestrator._storage._items import Item
-from orchestrator._storage._tx import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,22 +169,19 @@ class Claim(Item):
     async def write(cls, tx: Tx, items: Sequence[Claim]) -> None:
         """Read the due rows and take them; one that cannot be read is put on hold."""
         for item in items:
-            due = (item.now, item.unloaded_before, item.loaded, item.limit)
-            try:
-                item.result = await cls._take(tx, item, _SELECT, due)
-            except UNREADABLE as error:
-                tx.blame_row(error)
-                await tx.check_schema()
-                logger.warning("claiming row by row: %s", error)
-                item.result = []
-                for encoded in await tx.json(_SELECT_IDS, due):
-                    try:
-                        execution_id = bytes.fromhex(encoded).decode()
-                    except UnicodeDecodeError:
-                        logger.error("timer %s (hex) is of no execution", encoded)  # noqa: TRY400 - it says all
-                        await tx.run(_PUT_OFF_HEX, (item.hold_until, encoded))
-                    else:
-                        item.result += await cls._take_one(tx, item, execution_id)
+            item.result = await cls._claim(tx, item)
+
+    @classmethod
+    async def _claim(cls, tx: Tx, item: Claim) -> list[Claimed]:
+        due = (item.now, item.unloaded_before, item.loaded, item.limit)
+        return await tx.take(
+            lambda: cls._take(tx, item, _SELECT, due),
+            lambda: tx.json(_SELECT_IDS, due),
+            lambda key: cls._take(
+                tx, item, _SELECT_ONE, (bytes.fromhex(key).decode(),)
+            ),
+            lambda key, error: cls._hold(tx, item, key, error),
+        )
 
     @classmethod
     async def _take(
@@ -205,24 +201,27 @@ class Claim(Item):
             raise AssertionError(msg)
         return result
 
-    @classmethod
-    async def _take_one(cls, tx: Tx, item: Claim, execution_id: str) -> list[Claimed]:
+    @staticmethod
+    async def _hold(tx: Tx, item: Claim, key: str, error: Exception) -> None:
+        """Put the row off, and mark it, as far as it goes; *key* is its id in hex."""
         try:
-            return await cls._take(tx, item, _SELECT_ONE, (execution_id,))
-        except UNREADABLE as error:
-            tx.blame_row(error)
-            logger.exception(
-                "row %s cannot be read, and is on hold until somebody mends it:"
-                " what did other programs write to it?",
-                execution_id,
-            )
+            execution_id = bytes.fromhex(key).decode()
+        except UnicodeDecodeError:
+            logger.error("timer %s (hex) is of no execution", key)  # noqa: TRY400 - it says all
+            await tx.run(_PUT_OFF_HEX, (item.hold_until, key))
+            return
+        logger.error(
+            "row %s cannot be read, and is on hold until somebody mends it:"
+            " what did other programs write to it?",
+            execution_id,
+            exc_info=error,
+        )
         await tx.run(_PUT_OFF, (item.hold_until, execution_id))
         try:
             await tx.run(_MARK, (execution_id,))
-        except sqlite3.IntegrityError as error:
-            tx.blame_row(error)
-            logger.warning("row %s cannot even be marked: %s", execution_id, error)
-        return []
+        except sqlite3.IntegrityError as refusal:
+            tx.blame_row(refusal)
+            logger.warning("row %s cannot even be marked: %s", execution_id, refusal)
 
     @staticmethod
     async def _read(tx: Tx, item: Claim, rows: list[list[Any]]) -> list[Claimed]:

@@ -6,8 +6,6 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator._storage._tx import UNREADABLE
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -87,21 +85,18 @@ async def claim(
     """
     known = json.dumps([f"{name} {version}" for name, version in loaded])
     due = (now, known, limit)
-    try:
-        return await _take(tx, node, _SELECT, due)
-    except UNREADABLE as error:
-        tx.blame_row(error)
-        await tx.check_schema()
-        logger.warning("claiming debt by debt: %s", error)
-    owed = []
-    for job_id in await tx.json(_SELECT_IDS, due):
-        try:
-            owed += await _take(tx, node, _SELECT_ONE, (job_id,))
-        except UNREADABLE as error:
-            tx.blame_row(error)
-            logger.exception("entry %s of the ledger cannot be read", job_id)
-            await tx.run(_PUT_OFF, (hold_until, job_id))
-    return owed
+
+    async def put_off(job_id: int, error: Exception) -> None:
+        what = "entry %s of the ledger cannot be read"
+        logger.error(what, job_id, exc_info=error)
+        await tx.run(_PUT_OFF, (hold_until, job_id))
+
+    return await tx.take(
+        lambda: _take(tx, node, _SELECT, due),
+        lambda: tx.json(_SELECT_IDS, due),
+        lambda job_id: _take(tx, node, _SELECT_ONE, (job_id,)),
+        put_off,
+    )
 
 
 async def _take(tx: Tx, node: str, select: str, params: Sequence[Any]) -> list[OwedJob]:

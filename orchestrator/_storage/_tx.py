@@ -10,19 +10,24 @@ and beside a busy event loop each return of it costs up to one switch interval
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator._storage import _migrate
 from orchestrator._storage._dialects import translate
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     import aiosqlite
+
+_T = TypeVar("_T")
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 250
 UNREADABLE = (sqlite3.Error, ValueError, TypeError)
@@ -53,6 +58,36 @@ class Tx:
     async def json(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """Return the parsed JSON of a statement that selects one JSON value."""
         return json.loads(await self.scalar(sql, params))
+
+    async def take(
+        self,
+        together: Callable[[], Awaitable[list[_T]]],
+        keys: Callable[[], Awaitable[Sequence[Any]]],
+        one: Callable[[Any], Awaitable[list[_T]]],
+        give_up: Callable[[Any, Exception], Awaitable[None]],
+    ) -> list[_T]:
+        """Return what *together* takes; if a row of it cannot be read, one by one.
+
+        Then *one* is asked for each of the *keys*, and *give_up* told of each that it
+        cannot read: one spoiled row takes no other with it.
+
+        Raises:
+            Exception: What is no row's fault (see `blame_row`).
+        """
+        try:
+            return await together()
+        except UNREADABLE as error:
+            self.blame_row(error)
+            await self.check_schema()
+            logger.warning("claiming one by one: %s", error)
+        taken = []
+        for key in await keys():
+            try:
+                taken += await one(key)
+            except UNREADABLE as error:
+                self.blame_row(error)
+                await give_up(key, error)
+        return taken
 
     def blame_row(self, error: Exception) -> None:
         """Return if *error* is a row's fault, and the transaction goes on.
