@@ -355,7 +355,13 @@ class Store:
         """Take up to *limit* tokens that are to be searched for again."""
 
         async def write(tx: Tx) -> list[Search]:
-            return await _sweeps.claim(tx, now=now, limit=limit, loaded=loaded)
+            return await _sweeps.claim(
+                tx,
+                now=now,
+                hold_until=now + _HOLD_US,
+                limit=limit,
+                loaded=loaded,
+            )
 
         result: list[Search] = await self.writer.write(Run(write))
         return result

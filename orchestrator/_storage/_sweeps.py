@@ -8,7 +8,8 @@ that may be entered twice. A claim that dies with its process costs one search.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator._ids import create_token
 from orchestrator._storage._tx import insert
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from orchestrator._storage._apply import Apply
     from orchestrator._storage._tx import Tx
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = (
     "token",
@@ -33,13 +36,20 @@ _AGAIN = (
     "ON CONFLICT (token) DO UPDATE SET since = excluded.since,"
     " due_at = excluded.due_at, until = excluded.until"
 )
-_SELECT = (
-    "SELECT json_group_array(json_array(s.execution_id, s.attempt, s.task_type,"
-    " s.task_version, e.template_hash, e.labels)) FROM"
-    " (SELECT * FROM sweep WHERE due_at <= ? AND task_type || ' ' || task_version IN"
-    " (SELECT value FROM json_each(?)) ORDER BY due_at, token LIMIT ?) s"
-    " JOIN execution e ON e.id = s.execution_id"
+_READ = (
+    "SELECT json_group_array(json_array(s.token, s.execution_id, s.attempt,"
+    " s.task_type, s.task_version, e.template_hash, e.labels)) FROM"
 )
+_DUE = (
+    "SELECT * FROM sweep WHERE due_at <= ? AND task_type || ' ' || task_version IN"
+    " (SELECT value FROM json_each(?)) ORDER BY due_at, token LIMIT ?"
+)
+_SELECT = f"{_READ} ({_DUE}) s JOIN execution e ON e.id = s.execution_id"
+_SELECT_TOKENS = f"SELECT json_group_array(hex(token)) FROM ({_DUE})"
+_SELECT_ONE = (
+    f"{_READ} sweep s JOIN execution e ON e.id = s.execution_id WHERE hex(s.token) = ?"
+)
+_PUT_OFF = "UPDATE sweep SET due_at = ? WHERE hex(token) = ?"
 _TOKENS = " WHERE token IN (SELECT value FROM json_each(?))"
 # Twice the age each time, and a last search when the time is over. (A clock that went
 # back makes ages negative: no reason to search every second.)
@@ -81,13 +91,31 @@ async def begin(tx: Tx, moved: Sequence[Apply]) -> None:
 
 
 async def claim(
-    tx: Tx, *, now: int, limit: int, loaded: Sequence[tuple[str, int]]
+    tx: Tx, *, now: int, hold_until: int, limit: int, loaded: Sequence[tuple[str, int]]
 ) -> list[Search]:
-    """Return up to *limit* due searches; each is due again after twice its age."""
+    """Return up to *limit* due searches; each is due again after twice its age.
+
+    One that cannot be read is put off until *hold_until*.
+    """
     known = json.dumps([f"{name} {version}" for name, version in loaded])
-    found = [Search(*row) for row in await tx.json(_SELECT, (now, known, limit))]
-    if found:
-        tokens = json.dumps([create_token(s.id, s.attempt) for s in found])
+    due = (now, known, limit)
+
+    async def put_off(token: str, error: Exception) -> None:
+        logger.error("search %s (hex) cannot be read", token, exc_info=error)
+        await tx.run(_PUT_OFF, (hold_until, token))
+
+    return await tx.take(
+        lambda: _take(tx, now, _SELECT, due),
+        lambda: tx.json(_SELECT_TOKENS, due),
+        lambda token: _take(tx, now, _SELECT_ONE, (token,)),
+        put_off,
+    )
+
+
+async def _take(tx: Tx, now: int, select: str, params: Sequence[Any]) -> list[Search]:
+    rows = await tx.json(select, params)
+    if rows:
+        tokens = json.dumps([token for token, *_ in rows])
         await tx.run(_OVER, (tokens, now))
         await tx.run(_LATER, (now, now, tokens))
-    return found
+    return [Search(*rest) for _, *rest in rows]

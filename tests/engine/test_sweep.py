@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._config import Policy
+from orchestrator._storage._items import Run
 from orchestrator.connectors import AsyncConnector
 from tests.engine.kit import DONE, KILLED, RUNNING, Meta, Script, a_task, causes
 
@@ -155,3 +156,27 @@ async def test_an_own_job_that_had_another_name_is_not_deleted(
     await clock.pass_(300, orchestrator)
     assert _deleted(script) == ["first"]
     assert (await orchestrator.get(handle.id)).phase == "RUNNING"
+
+
+async def test_a_search_that_cannot_be_read_stops_nothing(
+    engine: Start, clock: Clock
+) -> None:
+    """It is put off; rows are claimed, and other searches made, as ever."""
+    first = await engine(Script(create=CUT, find=None))
+    bad, good = [(await first.submit(a_task())).id for _ in range(2)]
+    await clock.pass_(20, first)
+    for execution_id in (bad, good):
+        await first.abort(execution_id)
+        await clock.until_ended(first, execution_id)
+
+    async def spoil(tx: Any) -> None:
+        await tx.run("UPDATE sweep SET attempt = x'ff00' WHERE execution_id = ?", [bad])
+
+    await first._engine.store.writer.write(Run(spoil))
+    await first.crash()
+    script = Script(find=Meta("late"), get=[DONE])
+    second = await engine(script)
+    await clock.pass_(300, second)
+    assert _deleted(script) == ["late"]
+    friend = await second.submit(a_task())
+    assert (await clock.until_ended(second, friend.id)).phase == "SUCCEEDED"
