@@ -1,0 +1,38 @@
+"""What a service calls its states, as Flyte's phases: one table per connector."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flyteidl2.core.execution_pb2 import TaskExecution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+
+class States:
+    """A service's states and their phases.
+
+    A state that the table lacks is UNDEFINED, which is no news: the job is polled on.
+    It is reported once.
+    """
+
+    def __init__(self, service: str, table: Mapping[str, TaskExecution.Phase]) -> None:
+        """Map the states of *service* by *table*."""
+        self.service = service
+        self.table = dict(table)
+        self._reported: set[str] = set()
+
+    def phase(self, state: str) -> TaskExecution.Phase:
+        """Return the phase of *state*, UNDEFINED if nobody has heard of it."""
+        phase = self.table.get(state)
+        if phase is not None:
+            return phase
+        if state not in self._reported:
+            self._reported.add(state)
+            what = "%s: state %r is unknown here; its jobs are polled on"
+            logger.warning(what, self.service, state)
+        return TaskExecution.UNDEFINED
