@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from orchestrator._phase import Cause, Phase, RemotePhase
     from orchestrator._records import Execution, Job, Transition
     from orchestrator._registry import ConnectorRegistry, Registry
-    from orchestrator._secrets import Secret
+    from orchestrator._secrets import (
+        EnvironmentSecrets,
+        FileSecrets,
+        KeyringSecrets,
+        Secret,
+        SecretProvider,
+        SecretReference,
+    )
     from orchestrator._tasks import (
         Backoff,
         RetryStrategy,
@@ -32,9 +39,12 @@ __all__ = [
     "Cause",
     "Config",
     "ConnectorRegistry",
+    "EnvironmentSecrets",
     "Execution",
+    "FileSecrets",
     "Handle",
     "Job",
+    "KeyringSecrets",
     "Orchestrator",
     "Phase",
     "Policy",
@@ -42,6 +52,8 @@ __all__ = [
     "RemotePhase",
     "RetryStrategy",
     "Secret",
+    "SecretProvider",
+    "SecretReference",
     "TaskTemplate",
     "Timeout",
     "Transition",
@@ -54,10 +66,13 @@ _HOMES = {
     "Cause": "_phase",
     "Config": "_config",
     "ConnectorRegistry": "_registry",
+    "EnvironmentSecrets": "_secrets",
     "Execution": "_records",
     "FAULT_POINTS": "_faults",
+    "FileSecrets": "_secrets",
     "Handle": "_orchestrator",
     "Job": "_records",
+    "KeyringSecrets": "_secrets",
     "Orchestrator": "_orchestrator",
     "Phase": "_phase",
     "Policy": "_config",
@@ -65,6 +80,8 @@ _HOMES = {
     "RemotePhase": "_phase",
     "RetryStrategy": "_tasks",
     "Secret": "_secrets",
+    "SecretProvider": "_secrets",
+    "SecretReference": "_secrets",
     "TaskTemplate": "_tasks",
     "Timeout": "_tasks",
     "Transition": "_records",

@@ -132,6 +132,9 @@ class Config:
             transaction.
         output_prefix: Handed to ``create``, a path or URL; the execution's id and
             attempt are appended.
+        secrets: Where values of secrets are looked up, in this order, separated by
+            commas: ``environment``, ``files:FOLDER``, ``keyring:SERVICE``.
+            ``Orchestrator(secrets=...)`` wins.
         stop_timeout: How long a stopping engine waits for calls in flight; they
             are recovered at the next start.
     """
@@ -147,6 +150,7 @@ class Config:
     input_bytes_max: int = 10 * 1024 * 1024
     busy_timeout: timedelta = timedelta(seconds=30)
     output_prefix: str = ".orchestrator/outputs"
+    secrets: str = "environment,files:/etc/flyte/secrets"
     stop_timeout: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:

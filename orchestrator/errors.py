@@ -38,6 +38,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator._records import Execution
 
 __all__ = [
@@ -107,16 +109,23 @@ class SecretNotFoundError(OrchestratorError, LookupError):
     """A secret's reference could not be resolved; the value is never shown.
 
     Attributes:
-        reference: The environment variable or secret key that has no value.
+        reference: The environment variable that has no value.
+        key: The secret's key, which may be another name.
     """
 
-    def __init__(self, reference: str) -> None:
-        """Name the *reference* that has no value."""
+    def __init__(
+        self, reference: str, key: str = "", places: Sequence[str] = ()
+    ) -> None:
+        """Name the *reference* that has no value, its *key*, and where it may be."""
+        key = key or reference
+        where = f" (looked for in {', '.join(places)})" if places else ""
+        named = f", {key!r} elsewhere" if key != reference else ""
         super().__init__(
-            f"secret {reference!r} not found: set the environment variable"
-            f" {reference} for the process that runs the orchestrator"
+            f"secret {key!r} not found{where}: set the environment variable"
+            f" {reference} for the process that runs the orchestrator{named}"
         )
         self.reference = reference
+        self.key = key
 
 
 class ConnectorNotFoundError(OrchestratorError, LookupError, ValueError):

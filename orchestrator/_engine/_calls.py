@@ -40,7 +40,6 @@ from orchestrator._records import (
     NewJob,
 )
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
-from orchestrator._secrets import resolve
 from orchestrator._tasks import attempt_metadata, links_to_json
 from orchestrator.errors import (
     AuthError,
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     from orchestrator._engine._contexts import Context
     from orchestrator._faults import Faults
     from orchestrator._records import Claimed, Observation
-    from orchestrator._secrets import Redactor
+    from orchestrator._secrets import Redactor, Secrets
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +95,7 @@ class Calls:
         clock: Clock,
         faults: Faults,
         redactor: Redactor,
+        secrets: Secrets,
         output_prefix: str,
         late: Callable[[Claimed, NewJob], Awaitable[None]],
     ) -> None:
@@ -104,6 +104,7 @@ class Calls:
         self._guard = Guard(clock)
         self._reach = faults.reach
         self._redactor = redactor
+        self._sources = secrets
         self._output_prefix = output_prefix
         self._late = late
         self._detached: dict[tuple[str, int], set[asyncio.Task[None]]] = {}
@@ -116,7 +117,8 @@ class Calls:
         """
         method, limit_s = _method(call, context)
         try:
-            kwargs = self._arguments(call, row, context)
+            secrets = await self._secrets(context) if context.references else {}
+            kwargs = self._arguments(call, row, context, secrets)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - inputs, secrets, a user's decode
@@ -164,22 +166,21 @@ class Calls:
 
     # What a call takes
 
-    def _arguments(self, call: Call, row: Any, context: Context) -> dict[str, Any]:
-        """Return all that the method may take.
+    def _arguments(
+        self, call: Call, row: Any, context: Context, secrets: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return all that the method may take, *secrets* included.
 
         Raises:
             Exception: Whatever the inputs, the secrets or a user's decode raise.
         """
         if call is Call.GET or call is Call.DELETE:
-            kwargs = self._secrets(context)
             try:
-                kwargs["resource_meta"] = context.connector.metadata_type.decode(
-                    row.meta
-                )
+                meta = context.connector.metadata_type.decode(row.meta)
             except Exception as error:
                 raise MetaUnreadableError(describe(error)) from error
-            return kwargs
-        kwargs = self._create_arguments(row, context)
+            return {**secrets, "resource_meta": meta}
+        kwargs = secrets | self._create_arguments(row, context)
         if call is Call.FIND:
             kwargs["token"] = kwargs[IDEMPOTENCY_TOKEN]
         return kwargs
@@ -189,7 +190,7 @@ class Calls:
             msg = "they are missing"
             raise LookupError(msg)
         token = create_token(row.id, row.attempt)
-        return self._secrets(context) | {
+        return {
             "task_template": context.template,
             "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
             "inputs": decode_values(context.interface.get_input_types(), row.inputs),
@@ -203,12 +204,10 @@ class Calls:
             IDEMPOTENCY_TOKEN: token,
         }
 
-    def _secrets(self, context: Context) -> dict[str, Any]:
-        if not context.references:
-            return {}
-        values = resolve(context.references)
+    async def _secrets(self, context: Context) -> dict[str, Any]:
+        values: dict[str, Any] = await self._sources.resolve(context.references)
         self._redactor.register(values)
-        return dict(values)
+        return values
 
     def _unprepared(
         self, call: Call, error: BaseException, context: Context

@@ -12,7 +12,7 @@ from orchestrator._codec import interface_from_proto
 from orchestrator._config import Policy
 from orchestrator._connector import implements
 from orchestrator._policies import Policies, TaskLimits
-from orchestrator._secrets import secret_references
+from orchestrator._secrets import SecretReference, secret_references
 from orchestrator._tasks import (
     execution_metadata,
     max_inline_io_bytes_of,
@@ -45,7 +45,7 @@ class Context:
     typed: bool
     """Whether the template says anything of its outputs at all."""
     policies: Policies
-    references: Mapping[str, str]
+    references: Mapping[str, SecretReference]
     output_bytes_max: int
     metadata: TaskExecutionMetadata
     """What is the same for every execution of the template."""

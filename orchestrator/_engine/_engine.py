@@ -16,7 +16,7 @@ from orchestrator._engine._scheduler import Scheduler
 from orchestrator._engine._stepper import Stepper
 from orchestrator._engine._sweeper import Sweeper
 from orchestrator._engine._waiters import Waiters
-from orchestrator._secrets import Redactor
+from orchestrator._secrets import Redactor, Secrets
 from orchestrator._storage import Store
 from orchestrator._tasks import template_from_bytes
 from orchestrator.errors import ConnectorNotFoundError, StoreUnavailableError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator._ids import IdFactory
     from orchestrator._records import Claimed, Execution, NewJob
     from orchestrator._registry import Registry
+    from orchestrator._secrets import SecretProvider
     from orchestrator.models import NativeInterface
 
 logger = logging.getLogger(__name__)
@@ -52,11 +53,13 @@ class Engine:
         rng: Random,
         ids: IdFactory,
         faults: Faults,
+        providers: Sequence[SecretProvider],
     ) -> None:
         """Build the parts; nothing is opened yet."""
         self.config = config
         self.clock = clock
         self.redactor = Redactor()
+        self.secrets = Secrets(providers, clock)
         self.store = Store(database, config=config, clock=clock, faults=faults)
         self.lease = Lease(store=self.store, clock=clock, ids=ids, config=config)
         self.contexts = Contexts(registry, self.store.template_proto)
@@ -65,6 +68,7 @@ class Engine:
             clock=clock,
             faults=faults,
             redactor=self.redactor,
+            secrets=self.secrets,
             output_prefix=config.output_prefix,
             late=self._late,
         )

@@ -63,7 +63,7 @@ async def close_default() -> None:
 async def execute(task: Any, inputs: dict[str, Any], options: SubmitOptions) -> Any:
     """Submit, wait, and answer as Flyte's local run does."""
     orchestrator = running_orchestrator() or await default_orchestrator()
-    orchestrator.check_secrets(task)
+    await orchestrator.check_secrets(task)
     handle = await orchestrator.submit(
         task,
         inputs,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator._connector import implements
 from orchestrator._engine import clean
 from orchestrator._registry import accepted
-from orchestrator._secrets import resolve
 from orchestrator.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator._engine._contexts import Context
     from orchestrator._records import Execution
-    from orchestrator._secrets import Redactor
+    from orchestrator._secrets import Redactor, Secrets
 
 _PAGES_MAX = 10_000
 
@@ -32,11 +31,11 @@ def text(words: str) -> str:
 
 
 async def lines(
-    execution: Execution, context: Context, redactor: Redactor
+    execution: Execution, context: Context, redactor: Redactor, sources: Secrets
 ) -> AsyncIterator[str]:
     """Yield every line of every page, secrets redacted, without control sequences."""
     connector = context.connector
-    shared = _arguments(execution, context, redactor, "get_logs")
+    shared = await _arguments(execution, context, redactor, sources, "get_logs")
     token = ""
     for _ in range(_PAGES_MAX):
         following = ""
@@ -53,16 +52,20 @@ async def lines(
 
 
 async def metrics(
-    execution: Execution, context: Context, redactor: Redactor
+    execution: Execution, context: Context, redactor: Redactor, sources: Secrets
 ) -> GetTaskMetricsResponse:
     """Return what the connector's ``get_metrics`` says."""
     connector = context.connector
-    shared = _arguments(execution, context, redactor, "get_metrics")
+    shared = await _arguments(execution, context, redactor, sources, "get_metrics")
     return await connector.get_metrics(**accepted(connector.get_metrics, shared))
 
 
-def _arguments(
-    execution: Execution, context: Context, redactor: Redactor, member: str
+async def _arguments(
+    execution: Execution,
+    context: Context,
+    redactor: Redactor,
+    sources: Secrets,
+    member: str,
 ) -> dict[str, Any]:
     """Return the keyword arguments of an optional *member*, if it can be called."""
     connector = context.connector
@@ -71,7 +74,7 @@ def _arguments(
     if not implements(connector, member):
         problem = f"{type(connector).__qualname__} has no {member}"
         raise InvalidInputError("execution_id", problem)
-    secrets = resolve(context.references)
+    secrets = await sources.resolve(context.references)
     redactor.register(secrets)
     meta = connector.metadata_type.decode(execution.resource_meta)
     return {**secrets, "resource_meta": meta}

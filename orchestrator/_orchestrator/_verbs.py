@@ -21,8 +21,7 @@ from orchestrator._orchestrator._reading import Reading, checked
 from orchestrator._orchestrator._submission import Prepared, attached, new_execution
 from orchestrator._phase import Phase, Resolution
 from orchestrator._registry import DEFAULT_REGISTRY, Registry
-from orchestrator._secrets import resolve as resolve_secrets
-from orchestrator._secrets import secret_references
+from orchestrator._secrets import secret_providers, secret_references
 from orchestrator._tasks import template_from_bytes, to_template
 from orchestrator.errors import (
     ConfigurationError,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator._engine import Scheduler, TickReport
     from orchestrator._faults import Faults
     from orchestrator._ids import IdFactory
+    from orchestrator._secrets import SecretProvider
     from orchestrator._storage import NewExecution
     from orchestrator._tasks import TaskTemplate
     from orchestrator.models import NativeInterface
@@ -81,6 +81,7 @@ class Orchestrator(Reading):
         rng: random.Random | None = None,
         ids: IdFactory | None = None,
         faults: Faults = NO_FAULTS,
+        secrets: Sequence[SecretProvider] | None = None,
         start: bool = True,
     ) -> None:
         """Prepare; nothing is opened yet.
@@ -95,6 +96,9 @@ class Orchestrator(Reading):
             rng: Chance for jitter and ids; None for a fresh, unseeded one.
             ids: None for UUIDv7.
             faults: Named points for crash tests.
+            secrets: Where values of secrets are looked up, in this order: functions
+                that take a `SecretReference` and return its value or None, such as
+                `EnvironmentSecrets()`. None for what *config* says.
             start: False opens the database without running anything: for reading,
                 submitting and for calling `tick` by hand.
 
@@ -116,6 +120,9 @@ class Orchestrator(Reading):
             rng=rng,
             ids=self._ids,
             faults=faults,
+            providers=(
+                secret_providers(self._config.secrets) if secrets is None else secrets
+            ),
         )
         self._open = False
         self._used = False
@@ -319,8 +326,8 @@ class Orchestrator(Reading):
         )
         return handle
 
-    def check_secrets(self, task: TaskTemplate | Any) -> None:
-        """Raise if a secret that *task* needs has no value in this process.
+    async def check_secrets(self, task: TaskTemplate | Any) -> None:
+        """Raise if a secret that *task* needs has no value for this process.
 
         A missing secret otherwise holds the execution until it is there.
 
@@ -330,7 +337,7 @@ class Orchestrator(Reading):
         """
         proto = to_template(task)
         connector = self._registry.get_connector(proto.type, proto.task_type_version)
-        resolve_secrets(secret_references(proto, connector))
+        await self._engine.secrets.resolve(secret_references(proto, connector))
 
     def _prepared(self, task: TaskTemplate | Any) -> Prepared:
         # A process that only submits need not know who runs it.

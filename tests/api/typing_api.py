@@ -275,7 +275,7 @@ async def wishing(orch: Orchestrator, task: TaskTemplate) -> None:
     assert_type(await orch.resolve("id", created=CopyMeta(job_id="7")), None)
     assert_type(await orch.resolve("id", absent=True), None)
     assert_type(await orch.wake("id"), bool)
-    assert_type(orch.check_secrets(task), None)
+    assert_type(await orch.check_secrets(task), None)
 
 
 # The records

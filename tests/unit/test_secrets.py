@@ -16,11 +16,10 @@ from orchestrator._secrets import (
     ConnectorSecretsMixin,
     Redactor,
     Secret,
-    resolve,
     secret_references,
     secrets_from_request,
 )
-from orchestrator.errors import InvalidInputError, SecretNotFoundError
+from orchestrator.errors import InvalidInputError
 
 VALUE = 'p@ss "w/ord" ü+%'
 
@@ -64,7 +63,8 @@ def test_the_first_source_that_names_a_keyword_decides_it() -> None:
     connector = ConnectorSecretsMixin(
         {"one": "MIXIN_ONE", "two-x": "MIXIN_TWO", "three": "MIXIN_THREE"}
     )
-    assert secret_references(task, connector) == {
+    found = secret_references(task, connector)
+    assert {keyword: secret.variable for keyword, secret in found.items()} == {
         "one": "CUSTOM_ONE",
         "two-x": "G_TWO_X",
         "three": "MIXIN_THREE",
@@ -89,25 +89,6 @@ def test_unusable_custom_secrets_are_refused_with_their_field(
     with pytest.raises(InvalidInputError) as refused:
         secret_references(template(secrets=secrets), object())
     assert refused.value.field == field
-
-
-def test_values_are_resolved_by_keyword() -> None:
-    environ = {"A": "one", "B": ""}
-    assert resolve({"x": "A", "y": "B"}, environ) == {"x": "one", "y": ""}
-
-
-def test_a_missing_secret_names_its_variable_and_no_value() -> None:
-    with pytest.raises(SecretNotFoundError) as missing:
-        resolve({"x": "A", "y": "GONE"}, {"A": "hush-hush"})
-    assert missing.value.reference == "GONE"
-    assert "hush" not in str(missing.value)
-
-
-def test_the_process_environment_is_read_at_the_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("ORCHESTRATOR_TEST_SECRET", "now")
-    assert resolve({"x": "ORCHESTRATOR_TEST_SECRET"}) == {"x": "now"}
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,9 @@ def test_secrets_and_service_account_stand_in_the_security_context() -> None:
     secrets = ["api-key", Secret("db", as_env_var="DB_PASSWORD")]
     found = to_template(task(secrets=secrets, service_account="robot"))
     assert found.security_context.run_as.k8s_service_account == "robot"
-    expected = {"api-key": "API_KEY", "db": "DB_PASSWORD"}
-    assert secret_references(found, object()) == expected
+    references = secret_references(found, object())
+    variables = {keyword: secret.variable for keyword, secret in references.items()}
+    assert variables == {"api-key": "API_KEY", "db": "DB_PASSWORD"}
 
 
 def test_sql_and_config_reach_the_template() -> None:

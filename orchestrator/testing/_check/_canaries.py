@@ -16,23 +16,28 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from orchestrator._secrets import SecretReference
+
 _FILE = "a file of the database"
 _ECHOES = ("aiosqlite", "sqlalchemy", "asyncio")
 """Loggers that say at DEBUG what is searched anyway: the rows."""
 
 
 @contextmanager
-def secrets_set(references: Mapping[str, str], rng: Random) -> Iterator[dict[str, str]]:
+def secrets_set(
+    references: Mapping[str, SecretReference], rng: Random
+) -> Iterator[dict[str, str]]:
     """Yield the value of each secret, by keyword.
 
     A variable of the environment that has a value keeps it, since the service wants
     the real one; the others get a canary for as long as the context is open.
     """
-    invented = [name for name in references.values() if name not in os.environ]
+    names = {keyword: secret.variable for keyword, secret in references.items()}
+    invented = [name for name in names.values() if name not in os.environ]
     for name in invented:
         os.environ[name] = f"canary/{rng.getrandbits(96):024x}+%&"
     try:
-        yield {keyword: os.environ[name] for keyword, name in references.items()}
+        yield {keyword: os.environ[name] for keyword, name in names.items()}
     finally:
         for name in invented:
             os.environ.pop(name, None)

@@ -1,0 +1,56 @@
+"""Secrets: references in rows and templates, values only in a connector's call.
+
+Values are read right before a call, handed over as keyword arguments and forgotten.
+What comes back (messages and error texts) goes through a Redactor, since services
+like to quote what they refuse.
+
+The modules::
+
+    _references  Secret, what templates and connectors say of secrets
+    _providers   where values come from: environment, files, keyring, a function
+    _redaction   values replaced in texts
+"""
+
+from __future__ import annotations
+
+from orchestrator._secrets._providers import (
+    EnvironmentSecrets,
+    FileSecrets,
+    KeyringSecrets,
+    SecretProvider,
+    Secrets,
+    secret_providers,
+)
+from orchestrator._secrets._redaction import Redactor, patterns, spellings
+from orchestrator._secrets._references import (
+    RESERVED_KEYWORDS,
+    RESERVED_PROBLEM,
+    ConnectorSecretsMixin,
+    Secret,
+    SecretReference,
+    SecretRequest,
+    reference,
+    secret_references,
+    secrets_from_request,
+)
+
+__all__ = [
+    "RESERVED_KEYWORDS",
+    "RESERVED_PROBLEM",
+    "ConnectorSecretsMixin",
+    "EnvironmentSecrets",
+    "FileSecrets",
+    "KeyringSecrets",
+    "Redactor",
+    "Secret",
+    "SecretProvider",
+    "SecretReference",
+    "SecretRequest",
+    "Secrets",
+    "patterns",
+    "reference",
+    "secret_providers",
+    "secret_references",
+    "secrets_from_request",
+    "spellings",
+]
