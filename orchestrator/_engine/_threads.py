@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -276,7 +277,7 @@ class Threads:
             BaseException: Whatever the method raises.
             TransientError: The threads are stuck, and it was not called.
         """
-        call = self.call(method, kwargs, float("inf"))
+        call = self.call(method, kwargs, math.inf)
         try:
             # Shielded: who is cancelled does not wait for a thread that is stuck.
             outcome = await asyncio.shield(call)
@@ -316,6 +317,10 @@ class Threads:
         thread = self._now
         if thread is None or thread.is_stuck():
             return
+        here = [call for call in self._calls if call.thread is thread]
+        # Whoever has the thread may keep it for as long as its own limit says.
+        limits = [call.limit_s for call in here if call.began_at is not None]
+        limit_s = max([limit_s, *(each for each in limits if each < math.inf)])
         number, since = thread.turns.number, thread.turns.blocked_since()
         if since is None or since + limit_s - _SLACK_S > now:
             return
@@ -329,8 +334,7 @@ class Threads:
             if len(self._stuck) >= STUCK_MAX
             else "its other calls get a new thread",
         )
-        waiting = [call for call in self._calls if call.thread is thread]
-        for call in waiting:
+        for call in here:
             if call.withdraw():
                 self._place(call)
 
