@@ -216,9 +216,18 @@ class AsyncConnector(ABC, Generic[M]):
             (submit again: at least once, as Flyte does).
         policy: Delays, timeouts and budgets of this connector's jobs; None for the
             defaults of `Policy`.
-        runs_in: Where the connector wants to run; checked, and not yet acted on:
-            everything runs on the engine's event loop, so a blocking client belongs
-            into ``asyncio.to_thread``.
+        runs_in: "loop": on the engine's event loop, which must not be blocked.
+            "thread": in an event loop in a thread of the connector's own, where a
+            blocking client delays this connector's calls alone; a call that never
+            began within its time limit was surely not made, and is repeated. A thread
+            that does not come back is named in the log and replaced, three times at
+            most while they are stuck, so what is bound to an event loop (a session, a
+            lock) must be made in the call, or per loop. None (default): the engine's
+            loop; every turn over 100 ms is logged with the method's name, and a
+            connector that does it in three calls within ten minutes, and in a tenth
+            of its calls, moves to a thread: a class that keeps something bound to the
+            loop says "loop" and is only warned. ``job_key`` and the meta's ``encode``
+            and ``decode`` run on the engine's loop always.
     """
 
     name: str = "Async Connector"

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._clock import seconds_to_us
 from orchestrator._codec import decode_values, encode_outputs, exceeds
 from orchestrator._connector import PHASE_NAMES
-from orchestrator._engine._guard import Guard, Raised, TimedOut
+from orchestrator._engine._guard import Guard
+from orchestrator._engine._lanes import Lanes
+from orchestrator._engine._outcomes import Raised, TimedOut
 from orchestrator._engine._text import (
     LINKS_MAX,
     MESSAGE_MAX,
@@ -27,6 +29,7 @@ from orchestrator._engine._text import (
     info_json,
     links_json,
 )
+from orchestrator._engine._threads import ThreadCall
 from orchestrator._ids import create_token
 from orchestrator._phase import RemotePhase
 from orchestrator._records import (
@@ -101,13 +104,15 @@ class Calls:
     ) -> None:
         """Hand answers of detached creates to *late*."""
         self._clock = clock
-        self._guard = Guard(clock)
+        self.lanes = Lanes(clock)
+        self._guard = Guard(clock, self.lanes)
         self._reach = faults.reach
         self._redactor = redactor
         self._sources = secrets
         self._output_prefix = output_prefix
         self._late = late
         self._detached: dict[tuple[str, int], set[asyncio.Task[None]]] = {}
+        self._last_words: set[asyncio.Task[None]] = set()
 
     async def make(self, call: Call, row: Any, context: Context) -> Observation:
         """Make *call* and return its outcome; raises only for our bugs.
@@ -125,7 +130,11 @@ class Calls:
             return self._unprepared(call, error, context)
         self._reach(_BEFORE[call])
         pending = self._guard.call(
-            method, accepted(method, kwargs), limit_s, cancel=call is not Call.CREATE
+            self.lanes.of(context.connector),
+            method,
+            accepted(method, kwargs),
+            limit_s,
+            cancel=call is not Call.CREATE,
         )
         try:
             answer = await pending
@@ -163,6 +172,8 @@ class Calls:
         if tasks:
             await asyncio.wait(tasks, timeout=1)
         await self._guard.stop()
+        if self._last_words:
+            await asyncio.wait(self._last_words, timeout=1)
 
     # What a call takes
 
@@ -278,7 +289,9 @@ class Calls:
 
     # Late answers
 
-    def _detach(self, task: asyncio.Task[Any], row: Claimed, context: Context) -> None:
+    def _detach(
+        self, task: asyncio.Future[Any], row: Claimed, context: Context
+    ) -> None:
         """Let a create go on; several calls of one attempt may be under way."""
         key = (row.id, row.attempt)
         late = asyncio.create_task(
@@ -293,12 +306,14 @@ class Calls:
                 del self._detached[key]
             if not late.cancelled() and late.exception() is not None:
                 logger.error("a late answer was lost", exc_info=late.exception())
+            if not task.done():
+                task.add_done_callback(lambda _: self._last_word(task, row, context))
 
         # Not before its answer is in the ledger: until then it is in flight.
         late.add_done_callback(ended)
 
     async def _answer_late(
-        self, task: asyncio.Task[Any], row: Claimed, context: Context
+        self, task: asyncio.Future[Any], row: Claimed, context: Context
     ) -> None:
         policy = context.policies.policy
         left = (policy.create_hard_timeout - policy.create_timeout).total_seconds()
@@ -315,6 +330,27 @@ class Calls:
                 return
             else:
                 raise
+        await self._enter(answer, row, context)
+
+    def _last_word(
+        self, task: asyncio.Future[Any], row: Claimed, context: Context
+    ) -> None:
+        """Enter the answer of a create that did not listen when it was given up."""
+        if not _answered(task) or isinstance(task.result(), Raised):
+            return
+        logger.warning("create of %s answered after it was given up", row.id)
+        entering = asyncio.create_task(self._enter(task.result(), row, context))
+        self._last_words.add(entering)
+
+        def ended(entering: asyncio.Task[None]) -> None:
+            self._last_words.discard(entering)
+            if not entering.cancelled() and entering.exception() is not None:
+                logger.error("a last answer was lost", exc_info=entering.exception())
+
+        entering.add_done_callback(ended)
+
+    async def _enter(self, answer: Any, row: Claimed, context: Context) -> None:
+        """Enter what a create has answered late in the ledger."""
         if isinstance(answer, Raised):
             return
         try:
@@ -343,7 +379,9 @@ class Calls:
         return self._redactor.redact(clean(start, limit))
 
 
-def _answered(task: asyncio.Task[Any]) -> bool:
+def _answered(task: asyncio.Future[Any]) -> bool:
+    if isinstance(task, ThreadCall):
+        task.settle()  # what its thread has said in this very moment
     return task.done() and not task.cancelled() and task.exception() is None
 
 

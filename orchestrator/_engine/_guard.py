@@ -3,7 +3,7 @@
 Each call runs in a task of its own. So a call that swallows its cancellation is left
 behind, one that cancels itself cancels no step, and one that exits the process only
 raises. One watchdog looks after the time limits of all calls: a timer for each would
-cost more than most calls do.
+cost more than most calls do. A connector that has a thread of its own is called there.
 """
 
 from __future__ import annotations
@@ -13,36 +13,19 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._engine._outcomes import Raised, TimedOut
+from orchestrator._engine._threads import ThreadCall
+from orchestrator._engine._turns import timed
 from orchestrator._faults import Crash
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from orchestrator._clock import Clock
+    from orchestrator._engine._lanes import Lane, Lanes
+    from orchestrator._engine._turns import Method, Turns
 
 logger = logging.getLogger(__name__)
 
 _LAST_WAIT_S = 1.0
-
-
-class Raised:
-    """What a call raised, kept as a value."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        """Keep *error*."""
-        self.error = error
-
-
-class TimedOut:
-    """The call did not answer in time; it was cancelled, or goes on as *task*."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        """Keep the call's *task*."""
-        self.task = task
 
 
 class Answer(asyncio.Future[Any]):
@@ -57,7 +40,7 @@ class Answer(asyncio.Future[Any]):
         super().__init__()
         self._guard = guard
         self._calls = calls
-        self.task: asyncio.Task[Any]
+        self.task: asyncio.Future[Any]
         self.cancels = True
 
     def give(self, outcome: Any) -> None:
@@ -72,8 +55,15 @@ class Answer(asyncio.Future[Any]):
             del self._calls[self]
             self.set_exception(error)
 
-    def expire(self) -> None:
-        """Tell that the time is over."""
+    def expire(self, now: float) -> None:
+        """Tell that the time is over, unless the call has begun later than asked."""
+        if isinstance(self.task, ThreadCall):
+            later = self.task.expire(now)
+            if later is not None:
+                del self._calls[self]
+                self._calls = self._guard.later
+                self._calls[self] = later
+                return
         if self.cancels:
             self._guard.leave(self.task)
         self.give(TimedOut(self.task))
@@ -89,19 +79,24 @@ class Answer(asyncio.Future[Any]):
 class Guard:
     """Makes calls, and keeps those that would not end."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Limit calls by *clock*."""
+    def __init__(self, clock: Clock, lanes: Lanes) -> None:
+        """Limit calls by *clock*; make them where *lanes* say."""
         self._clock = clock
-        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._lanes = lanes
+        self._turns = lanes.turns
+        self._left_behind: set[asyncio.Future[Any]] = set()
         self._watchdog: asyncio.Task[None] | None = None
         self._limits: dict[float, dict[Answer, float]] = {}
         """By time limit, calls and their deadlines: each dict's first is its next."""
+        self.later: dict[Answer, float] = {}
+        """Calls that waited for their thread, in no order."""
         self._looks_at = math.inf
         self._sooner = asyncio.Event()
 
     def call(
         self,
-        method: Callable[..., Awaitable[Any]],
+        lane: Lane,
+        method: Method,
         kwargs: dict[str, Any],
         timeout_s: float,
         *,
@@ -110,9 +105,12 @@ class Guard:
         """Start a call; await its `Answer`.
 
         Args:
+            lane: Where the connector runs.
             method: The connector's.
             kwargs: What it takes.
-            timeout_s: Seconds until it counts as timed out.
+            timeout_s: Seconds until it counts as timed out, once it has begun. One
+                that has not begun by then, in a thread, raises TransientError: it was
+                surely not made.
             cancel: Whether a call that timed out is cancelled; else it goes on.
         """
         calls = self._limits.get(timeout_s)
@@ -120,8 +118,14 @@ class Guard:
             calls = self._limits[timeout_s] = {}
         answer = Answer(self, calls)
         answer.cancels = cancel
-        answer.task = asyncio.create_task(_guarded(method, kwargs, answer))
         deadline = calls[answer] = self._clock.monotonic() + timeout_s
+        if lane.threads is None:
+            lane.calls += 1
+            answer.task = asyncio.create_task(
+                _guarded(lane, method, kwargs, answer, self._turns)
+            )
+        else:
+            answer.task = lane.threads.call(method, kwargs, timeout_s, answer)
         if deadline < self._looks_at:
             self._look_at(deadline)
         return answer
@@ -143,10 +147,11 @@ class Guard:
                 self._sooner.clear()
                 await self._clock.wait(self._sooner, self._looks_at - now)
                 now = self._clock.monotonic()
-            self._looks_at = min(
+            looks_at = min(
                 (self._expire(calls, now) for calls in self._limits.values()),
                 default=math.inf,
             )
+            self._looks_at = min(looks_at, self._expire_later(now))
         self._watchdog = None
 
     @staticmethod
@@ -160,10 +165,20 @@ class Guard:
                 break
             over.append(answer)
         for answer in over:
-            answer.expire()
+            answer.expire(now)
         return next_deadline
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
+    def _expire_later(self, now: float) -> float:
+        """Return the next deadline of calls that have one of their own."""
+        if not self.later:
+            return math.inf
+        for answer in [
+            each for each, deadline in self.later.items() if deadline <= now
+        ]:
+            answer.expire(now)
+        return min(self.later.values(), default=math.inf)
+
+    def leave(self, task: asyncio.Future[Any]) -> None:
         """Cancel *task* without waiting: it may not listen."""
         if task.done():
             return
@@ -181,10 +196,11 @@ class Guard:
             await asyncio.wait(set(self._left_behind), timeout=_LAST_WAIT_S)
         for task in self._left_behind:
             logger.error("a call of a connector does not end: %r", task)
+        await self._lanes.stop()
 
 
 async def _guarded(
-    method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any], answer: Answer
+    lane: Lane, method: Method, kwargs: dict[str, Any], answer: Answer, turns: Turns
 ) -> Any:
     """Call *method*, give its answer or error; return it for who comes late.
 
@@ -192,7 +208,7 @@ async def _guarded(
     """
     outcome: Any
     try:
-        outcome = await method(**kwargs)
+        outcome = await timed(lane, method, kwargs, turns)
     except (KeyboardInterrupt, Crash) as error:
         answer.break_off(error)
         raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 from orchestrator._connector import implements
 from orchestrator._engine import clean
@@ -11,16 +12,16 @@ from orchestrator._registry import accepted
 from orchestrator.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from flyteidl2.connector.connector_pb2 import (
         GetTaskLogsResponse,
         GetTaskMetricsResponse,
     )
 
+    from orchestrator._engine import Engine
     from orchestrator._engine._contexts import Context
     from orchestrator._records import Execution
-    from orchestrator._secrets import Redactor, Secrets
 
 _PAGES_MAX = 10_000
 
@@ -31,41 +32,42 @@ def text(words: str) -> str:
 
 
 async def lines(
-    execution: Execution, context: Context, redactor: Redactor, sources: Secrets
+    execution: Execution, context: Context, engine: Engine
 ) -> AsyncIterator[str]:
-    """Yield every line of every page, secrets redacted, without control sequences."""
-    connector = context.connector
-    shared = await _arguments(execution, context, redactor, sources, "get_logs")
+    """Yield every line of every page, secrets redacted, without control sequences.
+
+    The connector is asked where it runs, for each page: in its thread, if it has one.
+    """
+    method = context.connector.get_logs
+    shared = await _arguments(execution, context, engine, "get_logs")
     token = ""
     for _ in range(_PAGES_MAX):
         following = ""
         kwargs = {**shared, "token": token}
-        answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
-        async for page in _pages(answer):
-            following = page.header.token or following
-            texts = [line.message for line in page.body.lines]
-            for words in [*texts, *page.body.results]:
-                yield clean(redactor.redact(words))
+        async with aclosing(_pages(context, engine, accepted(method, kwargs))) as pages:
+            async for page in pages:
+                following = page.header.token or following
+                texts = [line.message for line in page.body.lines]
+                for words in [*texts, *page.body.results]:
+                    yield clean(engine.redactor.redact(words))
         if not following or following == token:
             return
         token = following
 
 
 async def metrics(
-    execution: Execution, context: Context, redactor: Redactor, sources: Secrets
+    execution: Execution, context: Context, engine: Engine
 ) -> GetTaskMetricsResponse:
     """Return what the connector's ``get_metrics`` says."""
-    connector = context.connector
-    shared = await _arguments(execution, context, redactor, sources, "get_metrics")
-    return await connector.get_metrics(**accepted(connector.get_metrics, shared))
+    method = context.connector.get_metrics
+    shared = await _arguments(execution, context, engine, "get_metrics")
+    run, kwargs = engine.calls.lanes.run, accepted(method, shared)
+    said: GetTaskMetricsResponse = await run(context.connector, method, kwargs)
+    return said
 
 
 async def _arguments(
-    execution: Execution,
-    context: Context,
-    redactor: Redactor,
-    sources: Secrets,
-    member: str,
+    execution: Execution, context: Context, engine: Engine, member: str
 ) -> dict[str, Any]:
     """Return the keyword arguments of an optional *member*, if it can be called."""
     connector = context.connector
@@ -74,17 +76,32 @@ async def _arguments(
     if not implements(connector, member):
         problem = f"{type(connector).__qualname__} has no {member}"
         raise InvalidInputError("execution_id", problem)
-    secrets = await sources.resolve(context.references)
-    redactor.register(secrets)
+    secrets = await engine.secrets.resolve(context.references)
+    engine.redactor.register(secrets)
     meta = connector.metadata_type.decode(execution.resource_meta)
     return {**secrets, "resource_meta": meta}
 
 
-async def _pages(answer: Any) -> AsyncIterator[GetTaskLogsResponse]:
-    if not inspect.isasyncgen(answer):
-        only: GetTaskLogsResponse = await answer
-        yield only
+async def _pages(
+    context: Context, engine: Engine, kwargs: dict[str, Any]
+) -> AsyncGenerator[GetTaskLogsResponse]:
+    """Yield the pages of one ``get_logs``: several of a generator, else one."""
+    connector, run = context.connector, engine.calls.lanes.run
+
+    async def get_logs() -> Any:
+        answer: Any = connector.get_logs(**kwargs)
+        return answer if inspect.isasyncgen(answer) else await answer
+
+    first: Any = await run(connector, get_logs, {})
+    if not inspect.isasyncgen(first):
+        yield first
         return
-    pages = cast("AsyncIterator[GetTaskLogsResponse]", answer)
-    async for page in pages:
-        yield page
+
+    async def get_logs_page() -> Any:
+        return await anext(first, None)
+
+    try:
+        while (page := await run(connector, get_logs_page, {})) is not None:
+            yield page
+    finally:
+        await run(connector, first.aclose, {})

@@ -204,9 +204,7 @@ class Reading:
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)
-        async for line in _logs.lines(
-            execution, context, self._engine.redactor, self._engine.secrets
-        ):
+        async for line in _logs.lines(execution, context, self._engine):
             yield line
 
     async def metrics(self, execution_id: str) -> GetTaskMetricsResponse:
@@ -219,9 +217,7 @@ class Reading:
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)
-        return await _logs.metrics(
-            execution, context, self._engine.redactor, self._engine.secrets
-        )
+        return await _logs.metrics(execution, context, self._engine)
 
     async def interface_of(self, execution: Execution) -> NativeInterface:
         """Return an execution's native types, as well as this process knows them.

@@ -235,8 +235,8 @@ async def _loop(pulse: Pulse, block_max: timedelta) -> str:
         raise FindingError(
             f"the event loop stood still in {', '.join(told)} (allowed:"
             f" {limit_s * 1000:.0f} ms)",
-            "use an async client, or await asyncio.to_thread(...): every other"
-            " execution waits meanwhile",
+            "use an async client, await asyncio.to_thread(...), or set"
+            ' runs_in = "thread": every other execution waits meanwhile',
         )
     longest = max((max(turns) for turns in pulse.turns.values()), default=0.0)
     return f"no call kept the loop for more than {longest * 1000:.0f} ms"

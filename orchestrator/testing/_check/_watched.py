@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,8 @@ class Watched(AsyncConnector[Any]):
         """Be *inner* in all that the engine asks for, but for the policy."""
         for member in _COPIED:
             setattr(self, member, getattr(inner, member))
+        if inner.runs_in is None:
+            self.runs_in = "loop"  # it is measured there, and must not move
         self.policy = policy
         self.inner = inner
         self._notes = notes
@@ -152,7 +155,9 @@ class Watched(AsyncConnector[Any]):
     async def _call(self, name: str, kwargs: dict[str, Any]) -> Any:
         method = getattr(self.inner, name)
         self._notes.calls[name] += 1
-        with self._pulse.during(name):
+        # In a thread of its own it may take its time: no loop waits for it.
+        own = self.runs_in == "thread"
+        with nullcontext() if own else self._pulse.during(name):
             return await method(**accepted(method, kwargs))
 
     def _made(self, token: str, meta: Any) -> None:
