@@ -198,7 +198,7 @@ def tell_writes(*, accepted: bool, fenced: bool) -> None:
             say("ACCEPTED", item.row.id)
         return committed(stepper, item)
 
-    Stepper._committed = told  # type: ignore[method-assign]
+    Stepper._committed = told  # type: ignore[assignment, method-assign]
     if not fenced:
         _apply._FENCE = "? IS NOT NULL"
 
