@@ -288,7 +288,7 @@ async def test_what_may_not_be_written_is_told(open_to_all: Path, what: str) -> 
         await store.open()
         await store.close()
         path.chmod(0o444)
-    open_to_all.chmod(0o555)
+    path.parent.chmod(0o555)
     told = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", OPEN_READ_ONLY, str(path), str(NOBODY)],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from tests.unplugged.switch import Patch
+from tests.unplugged.switch import Patch
 
 
 class Promise(StrEnum):
@@ -39,3 +38,28 @@ class Mechanism(NamedTuple):
     patches: tuple[Patch, ...]
     tests: tuple[str, ...]
     heavy: bool = False
+
+
+_ENGINE, _STORE, _UNIT = "tests/engine/test_", "tests/conformance/test_", "tests/unit/"
+FILE = "[sqlite-file]"
+"""The store of most tests of stores."""
+
+
+def one(owner: object, attribute: str, instead: object) -> tuple[Patch, ...]:
+    """Return the switch that is one attribute."""
+    return (Patch(owner, attribute, instead),)
+
+
+def engine(*tests: str) -> tuple[str, ...]:
+    """Return tests of the engine, from their file and name."""
+    return tuple(_ENGINE + test.replace("::", ".py::") for test in tests)
+
+
+def store(*tests: str) -> tuple[str, ...]:
+    """Return tests of the store, from their file and name."""
+    return tuple(_STORE + test.replace("::", ".py::") for test in tests)
+
+
+def unit(*tests: str) -> tuple[str, ...]:
+    """Return tests of one unit, from their file and name."""
+    return tuple(_UNIT + "test_" + test.replace("::", ".py::") for test in tests)
