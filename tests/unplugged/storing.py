@@ -173,6 +173,7 @@ AWAY = {
         store(
             "away::test_of_one_batch_users_fail_and_the_engine_s_part_is_written" + FILE
         ),
+        heavy=True,
     ),
     "a step is put off": Mechanism(
         Promise.AWAY,
