@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ from tests.support.factories import NOW, make_new
 from tests.support.stores import CONFIG, make_store, query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator._storage import Store
 
 
@@ -264,21 +267,28 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that everybody may come to.
+
+    Not below pytest's own: each session that begins shuts that for others, under the
+    feet of one that runs beside it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
-async def test_what_may_not_be_written_is_told(
-    tmp_path_factory: pytest.TempPathFactory, what: str
-) -> None:
+async def test_what_may_not_be_written_is_told(open_to_all: Path, what: str) -> None:
     """A file, or a folder without the file, that belongs to somebody else."""
-    folder = tmp_path_factory.mktemp("others")
-    path = folder / "jobs.db"
+    path = open_to_all / "jobs.db"
     if what == "file":
         store = _store(path)
         await store.open()
         await store.close()
         path.chmod(0o444)
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
-    folder.chmod(0o555)
+    path.parent.chmod(0o555)
     told = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", OPEN_READ_ONLY, str(path), str(NOBODY)],
@@ -287,7 +297,6 @@ async def test_what_may_not_be_written_is_told(
         text=True,
         timeout=60,
     )
-    folder.chmod(0o755)
     assert str(path) in told.stdout
     assert "denied" in told.stdout or "not readable and writable" in told.stdout
     assert (_bytes(path) is not None) == (what == "file")

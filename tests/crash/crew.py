@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.crash.command import Cycle
 
 LEASE_S = 1.2
-_WAIT_S = 30.0
+_WAIT_S = 60.0
 _LOOK_S = 0.05
 _LOOKS = 200
 _QUIET_LOOKS = 3
@@ -77,6 +77,10 @@ class Member:
         for line in self.said:
             if line.split(" ")[0] in words:
                 return line.split(" ")[0]
+        return self.says_next(*words, timeout=timeout)
+
+    def says_next(self, *words: str, timeout: float = _WAIT_S) -> str:
+        """Wait as `until` does, for what is said from now on."""
         while True:
             try:
                 line = self._lines.get(timeout=timeout) or self._ended()

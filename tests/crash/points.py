@@ -36,9 +36,10 @@ class Points:
             name: Die here; empty for nowhere.
             nth: Die when it is reached for the n-th time.
             dice: Die at a point drawn from this seed, whatever its name.
-            stopping: Stop instead, once this was told; not while the writer is at
-                work, unless the point is its own: who stops with SQLite's write lock
-                stops everybody.
+            stopping: Stop instead, once this was told. While the writer is at work it
+                is put off to the end of that transaction, unless the point is the
+                writer's own: who stops with SQLite's write lock stops everybody.
+                Nothing that was decided since the point is written by then.
             seen: Told of every point that was survived.
         """
         self._board = board
@@ -47,6 +48,7 @@ class Points:
         self._left = -1 if dice is None else Random(dice).randint(1, _RANDOM_MAX)
         self._stopping = stopping
         self._writing = False
+        self._put_off = False
         self._seen = seen
 
     def reach(self, name: str) -> None:
@@ -58,14 +60,17 @@ class Points:
         self._left -= 1
         if self._stopping is not None:
             if name == self._name and times >= self._nth:
+                self._put_off = self._writing and not name.startswith("writer.")
+                if not self._put_off:
+                    self._stop(self._stopping)
+            elif self._put_off and not self._writing:
                 self._stop(self._stopping)
         elif self._left == 0 or (name == self._name and times == self._nth):
             os.kill(os.getpid(), signal.SIGKILL)
         self._seen(name)
 
     def _stop(self, stopping: Callable[[], None]) -> None:
-        if self._writing and not self._name.startswith("writer."):
-            return
         self._name = ""
+        self._put_off = False
         stopping()
         os.kill(os.getpid(), signal.SIGSTOP)

@@ -3,7 +3,8 @@
 Speaks on standard output, one line per fact, written before anything else happens:
 ``READY`` (imported), ``OPEN``, ``ACK key id`` (the submit returned), ``WISH id`` (the
 abort returned), ``GIVEN-UP id`` (the resolve returned), ``STOPPED`` (it stops itself
-now), ``REFUSED id`` (a guard refused a write), ``TERMINAL`` and ``DONE``.
+now), ``REFUSED id`` (a guard refused a write), ``ACCEPTED id`` (none did; only who is
+to stop says that), ``TERMINAL`` and ``DONE``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator import Handle, Orchestrator
 from orchestrator._config import Config, Policy
+from orchestrator._engine._stepper import Stepper
 from orchestrator._faults import FAULT_POINTS
 from orchestrator._registry import Registry
-from orchestrator._storage import Apply, _apply
+from orchestrator._storage import _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
@@ -39,24 +41,25 @@ from tests.jobserver.connectors import CONNECTORS
 from tests.support.faulty import Commits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from orchestrator._storage._tx import Tx
+    from orchestrator._records import Claimed
+    from orchestrator._storage import Apply
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}
 )
-_CALL_TIMEOUT = timedelta(seconds=CREATE_TIMEOUT_S)
 _CUT_EACH = 25
 _COMMITS_MAX = 4000
 _REPLAYS = frozenset({ServiceClass.IDEMPOTENT, ServiceClass.TIMED})
 
 
-def policy_of(service: ServiceClass) -> Policy:
+def policy_of(
+    service: ServiceClass, call_timeout_s: float = CREATE_TIMEOUT_S
+) -> Policy:
     """Return a policy that is quick in everything.
 
     A create that is detached is waited for where it cannot be replayed: not long.
     """
+    limit = timedelta(seconds=call_timeout_s)
     hard = 15 if service in _REPLAYS else 3
     return Policy(
         poll_delay_min=timedelta(milliseconds=10),
@@ -64,11 +67,11 @@ def policy_of(service: ServiceClass) -> Policy:
         error_delay_min=timedelta(milliseconds=20),
         error_delay_max=timedelta(milliseconds=160),
         hold_delay=timedelta(milliseconds=40),
-        create_timeout=_CALL_TIMEOUT,
-        create_hard_timeout=hard * _CALL_TIMEOUT,
-        get_timeout=_CALL_TIMEOUT,
-        delete_timeout=_CALL_TIMEOUT,
-        find_timeout=_CALL_TIMEOUT,
+        create_timeout=limit,
+        create_hard_timeout=hard * limit,
+        get_timeout=limit,
+        delete_timeout=limit,
+        find_timeout=limit,
         find_settle=timedelta(seconds=0.2),
         sweep_for=timedelta(seconds=10),
     )
@@ -140,7 +143,7 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         seen=hand.seen,
     )
     connector = CONNECTORS[service](
-        client, policy=policy_of(service), around=hand.around
+        client, policy=policy_of(service, options.call_timeout), around=hand.around
     )
     registry = Registry()
     registry.register(connector)
@@ -151,13 +154,13 @@ async def work(options: argparse.Namespace, board: Board) -> None:
             service, int(number), options.jobs, options.seed, options.without
         )
     ]
-    tell_refusals(fenced=not options.fence_off)
+    tell_writes(accepted=bool(options.stop_at), fenced=not options.fence_off)
     say("READY")
     if options.wait:
         sys.stdin.readline()
     config = Config(
         lease=timedelta(seconds=options.lease),
-        heartbeat=timedelta(seconds=options.lease / 4),
+        heartbeat=timedelta(seconds=options.heartbeat or options.lease / 4),
     )
     async with Orchestrator(
         options.database, config=config, registry=registry, faults=faults
@@ -179,17 +182,23 @@ async def work(options: argparse.Namespace, board: Board) -> None:
     say("DONE")
 
 
-def tell_refusals(*, fenced: bool) -> None:
-    """Say whose writes a guard refuses; without the fence only the version guards."""
-    write = Apply._write
+def tell_writes(*, accepted: bool, fenced: bool) -> None:
+    """Say, after the commit, what became of each decision that was written.
 
-    async def told(tx: Tx, items: Sequence[Apply], node: str) -> None:
-        await write(tx, items, node)
-        for item in items:
-            if not item.result:
-                say("REFUSED", item.row.id)
+    Args:
+        accepted: Whether also what was accepted is told.
+        fenced: False to see what breaks: then the version alone guards.
+    """
+    committed = Stepper._committed
 
-    Apply._write = told  # type: ignore[method-assign]
+    def told(stepper: Stepper, item: Apply) -> Claimed | None:
+        if item.error is None and not item.result:
+            say("REFUSED", item.row.id)
+        elif item.error is None and accepted:
+            say("ACCEPTED", item.row.id)
+        return committed(stepper, item)
+
+    Stepper._committed = told  # type: ignore[assignment, method-assign]
     if not fenced:
         _apply._FENCE = "? IS NOT NULL"
 
@@ -229,6 +238,8 @@ def main() -> None:
     parser.add_argument("--kill-after-random", help="seed: die at a random point")
     parser.add_argument("--stop-at", default="", help="NAME:N, stop there")
     parser.add_argument("--lease", type=float, default=60.0, help="seconds")
+    parser.add_argument("--heartbeat", type=float, help="seconds, else lease / 4")
+    parser.add_argument("--call-timeout", type=float, default=CREATE_TIMEOUT_S)
     parser.add_argument("--wait", action="store_true", help="for a line, when READY")
     parser.add_argument("--fence-off", action="store_true", help="to see what breaks")
     parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
