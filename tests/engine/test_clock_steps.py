@@ -125,6 +125,24 @@ async def test_a_token_is_as_old_as_it_may_be_after_a_step_back(
     assert script.number("create") == calls
 
 
+async def test_a_create_is_not_repeated_for_a_clock_that_was_set_back(
+    engine: Start, clock: Clock
+) -> None:
+    """Set back while no process ran, it shows a call of the future: no young token."""
+    cut = ConnectionError("cut")
+    first = await engine(Script(clock=clock, create=cut, find=cut))
+    handle = await first.submit(a_task())
+    await clock.pass_(1, first)
+    await first.crash()
+    clock.step(-HOUR)
+    script = Script(clock=clock, find=[Meta("it")])
+    second = await engine(script)
+    await second.wake(handle.id)
+    ended = await clock.until_ended(second, handle.id)
+    assert (ended.phase, ended.job_key) == ("SUCCEEDED", "it")
+    assert script.number("create") == 0
+
+
 @pytest.mark.parametrize("size", [HOUR, -HOUR])
 def test_a_step_counts_for_what_is_from_before_it(size: int) -> None:
     clock = ManualClock()
