@@ -18,8 +18,8 @@ from orchestrator._records import Change, Timer
 if TYPE_CHECKING:
     from random import Random
 
-    from orchestrator._phase import Cleanup, Hold
     from orchestrator._machine._steps import Steps
+    from orchestrator._phase import Cleanup, Hold
     from orchestrator._policies import Policies
     from orchestrator._records import Call, CallFailed, Claimed, NewJob
 
