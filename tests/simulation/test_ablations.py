@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from orchestrator._engine import _calls
-from orchestrator._machine import _aborting, _creating, _running
+from orchestrator._machine import Steps, _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import Cause, Cleanup
 from orchestrator._records import Call, Deleted
@@ -63,6 +63,10 @@ def _create_again(case: Case) -> Any:
 
 def _believe_at_once(case: Case) -> Any:
     return _creating._create_again(case, Cause.KNOWN_ABSENT, creates=1)
+
+
+def _no_error(_: Steps, __: int) -> tuple[int, int]:
+    return 0, 0
 
 
 _timer_text = _apply._timer_text
@@ -142,6 +146,9 @@ ABLATIONS = {
         (Kind.IDEMPOTENT,),
         more=_UNFENCED,
         zombies=40,
+    ),
+    "whatever the wall clock shows is believed": Ablation(
+        Steps, "error", _no_error, ("early",), 154
     ),
     "nobody owes a cleanup": Ablation(
         _apply, "owe_cleanup", _nothing, ("broken: Q8",), 1
