@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Engines come and go: opening and closing a database touches the file system.
-pytestmark = pytest.mark.may_block
+# Whichever test comes first waits for all the seeds.
+pytestmark = [pytest.mark.may_block, pytest.mark.timeout(900)]
 
 SEEDS = range(1000, 1500)
 WORKERS = 2
@@ -37,7 +38,6 @@ def played() -> Totals:
     return campaign(SEEDS, workers=WORKERS)
 
 
-@pytest.mark.timeout(900)
 def test_everything_ends_well_whatever_goes_wrong(played: Totals) -> None:
     """Crashes, zombies, clock steps, upgrades, every error: the invariants hold."""
     assert played.seeds == len(SEEDS)
