@@ -89,5 +89,9 @@ class Policies:
         )
 
     def remembers(self, age_us: int) -> bool:
-        """Whether a token first used *age_us* ago is surely still known."""
-        return self.idempotent_us is None or age_us < self.idempotent_us
+        """Whether a token first used *age_us* ago is surely still known.
+
+        A token from the future, which a wall clock that was set back shows, may be
+        of any age.
+        """
+        return self.idempotent_us is None or 0 <= age_us < self.idempotent_us

@@ -9,7 +9,9 @@ restart the wall clock is believed.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from orchestrator._machine import Step, Steps
 
 if TYPE_CHECKING:
     from orchestrator._clock import Clock
@@ -20,14 +22,6 @@ _STEP_US = 5_000_000
 _STEPS_MAX = 100
 
 
-class _Step(NamedTuple):
-    """The wall clock went by *size* further than the monotonic one."""
-
-    after: int
-    """What the wall clock would have shown: rows from before this are affected."""
-    size: int
-
-
 class Belief:
     """Reads the wall clock, and remembers its steps."""
 
@@ -36,7 +30,7 @@ class Belief:
         self._clock = clock
         self._wall = clock.now_us()
         self._monotonic = clock.monotonic()
-        self._steps: list[_Step] = []
+        self.steps = Steps()
         self._back: list[tuple[int, int]] = []
 
     def now(self) -> int:
@@ -54,23 +48,14 @@ class Belief:
             " go by the time that has really passed",
             size / 1e6,
         )
-        self._steps = [*self._steps[-_STEPS_MAX:], _Step(expected, size)]
+        seen = self.steps.seen[-_STEPS_MAX:]
+        self.steps = Steps((*seen, Step(expected, size)))
         if size < 0:
             self._back.append((self._wall, -size))
 
-    def error(self, since: int) -> int:
-        """Return by how much the wall clock has stepped after *since*, on balance.
-
-        For as long as a step back repeats the wall clock's hours, new moments look as
-        if they came before it: they count as older than they are.
-        """
-        if not self._steps:
-            return 0
-        return sum(step.size for step in self._steps if since <= step.after)
-
     def believed(self, since: int, now: int) -> int:
         """Return the time by which limits of what is from *since* fire."""
-        return now - max(self.error(since), 0)
+        return now - max(self.steps.error(since)[1], 0)
 
     def steps_back(self) -> list[tuple[int, int]]:
         """Return steps back since this was asked: the last reading before, the size."""

@@ -88,8 +88,8 @@ class Stepper:
                 observation = Unloaded()
             while True:
                 now = self._belief.now()
-                error = self._belief.error(row.submitted_at)
-                change = decide(row, observation, now, policies, self._rng, error=error)
+                steps = self._belief.steps
+                change = decide(row, observation, now, policies, self._rng, steps=steps)
                 if change.writes:
                     self._reach(f"{_point(change)}.before_commit")
                     item, flushed = self._store.apply(row, change, node=node, now=now)

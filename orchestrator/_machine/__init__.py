@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
+from orchestrator._machine._steps import Step, Steps
 from orchestrator._machine._transitions import (
     INTENTS,
     MARKS,
@@ -60,10 +61,14 @@ __all__ = [
     "NEXT_ATTEMPT",
     "TRANSITIONS",
     "IllegalTransition",
+    "Step",
+    "Steps",
     "chart",
     "decide",
     "successor",
 ]
+
+_NO_STEPS = Steps()
 
 
 def decide(
@@ -73,7 +78,7 @@ def decide(
     policies: Policies,
     rng: Random,
     *,
-    error: int = 0,
+    steps: Steps = _NO_STEPS,
 ) -> Change:
     """Return what *observation* means for *row*.
 
@@ -83,14 +88,13 @@ def decide(
         now: Microseconds UTC, of the app clock.
         policies: The connector's and the template's.
         rng: For jitter only.
-        error: Microseconds by which the wall clock was seen to step, on balance,
-            since the row was submitted. No limit fires early, and no token counts
-            as younger than it may be.
+        steps: How the wall clock was seen to step. No limit fires early, and no
+            token counts as younger than it may be.
 
     Raises:
         IllegalTransition: The observation cannot belong to the phase: a bug.
     """
-    case = Case(row, now, error, policies, rng, row.timer)
+    case = Case(row, now, steps, policies, rng, row.timer)
     if isinstance(observation, Poisoned):
         return _needs_no_call(case) or case.hold(Hold.POISON, observation.message)
     if isinstance(observation, Unloaded):

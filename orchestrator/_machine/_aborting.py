@@ -41,7 +41,11 @@ def due(case: Case) -> Change:
         )
     deadline = row.phase_at + duration_to_us(case.policies.policy.cleanup_deadline)
     tried = case.timer.called_at
-    if case.believed >= deadline and tried is not None and tried >= deadline:
+    if (
+        case.believed(row.phase_at) >= deadline
+        and tried is not None
+        and tried >= deadline
+    ):
         # Not before a try that came after the deadline: nobody may have been there
         # to make one before.
         return _end(case, Cleanup.ABANDONED)

@@ -18,6 +18,7 @@ from orchestrator._records import Change, Timer
 if TYPE_CHECKING:
     from random import Random
 
+    from orchestrator._machine._steps import Steps
     from orchestrator._phase import Cleanup, Hold
     from orchestrator._policies import Policies
     from orchestrator._records import Call, CallFailed, Claimed, NewJob
@@ -49,25 +50,29 @@ class Case(NamedTuple):
 
     row: Claimed
     now: int
-    error: int
+    steps: Steps
     policies: Policies
     rng: Random
     timer: Timer
     """The row's, or what this decision has made of it so far."""
 
-    @property
-    def believed(self) -> int:
-        """Return the time by which limits fire: never early after a step."""
-        return self.now - self.error if self.error > 0 else self.now
+    def believed(self, since: int) -> int:
+        """Return the time by which limits of what is from *since* fire: never early."""
+        return self.now - max(self.steps.error(since)[1], 0)
 
     def age_of(self, since: int) -> int:
         """Return how long ago *since* may have been, at most."""
-        return self.now - since - min(self.error, 0)
+        return self.now - since - min(self.steps.error(since)[0], 0)
 
     @property
     def phase(self) -> Phase:
         """Return the row's phase."""
         return _PHASES[self.row.phase]
+
+    @property
+    def _at_the_earliest(self) -> int:
+        """Return the time by which the deadline counts, from the submission."""
+        return self.believed(self.row.submitted_at)
 
     # What presses
 
@@ -78,18 +83,18 @@ class Case(NamedTuple):
             since: int | None = max(row.phase_at, row.ready_at)
         else:
             since = row.created_at if row.run_started_at is None else None
-        return row.queued_us + (max(self.believed - since, 0) if since else 0)
+        return row.queued_us + (max(self.believed(since) - since, 0) if since else 0)
 
     def pressing(self) -> AbortReason | None:
         """Return the strongest reason to end this attempt now, None without one."""
         row, limits = self.row, self.policies.limits
         if row.abort_requested_at is not None:
             return AbortReason.USER
-        if row.deadline_at is not None and self.believed >= row.deadline_at:
+        if row.deadline_at is not None and self._at_the_earliest >= row.deadline_at:
             return AbortReason.DEADLINE
         started = row.run_started_at
         if row.phase == Phase.RUNNING and started is not None:
-            ran = self.believed - started
+            ran = self.believed(started) - started
             if limits.run_timeout_us and ran >= limits.run_timeout_us:
                 return AbortReason.RUN_TIMEOUT
         elif row.phase in (Phase.RUNNING, Phase.QUEUED):
@@ -199,7 +204,7 @@ class Case(NamedTuple):
         row, limits = self.row, self.policies.limits
         if row.attempt > limits.retries or row.abort_requested_at is not None:
             return False
-        starts = self.now + limits.retry_delay_us(row.attempt - 1)
+        starts = self._at_the_earliest + limits.retry_delay_us(row.attempt - 1)
         return row.deadline_at is None or starts < row.deadline_at
 
     def retry(
@@ -290,7 +295,7 @@ class Case(NamedTuple):
         row = self.row
         created = row.created_at if row.created_at is not None else row.phase_at
         grace = duration_to_us(self.policies.policy.gone_grace)
-        return self.believed >= created + grace
+        return self.believed(created) >= created + grace
 
     def polled(self) -> Case:
         """Return the case with one more ``get`` counted."""

@@ -241,9 +241,10 @@ def find_absent(case: Case) -> Change:
     # From the moment in which the last call was known to be over: it may have taken
     # effect until then.
     settled = row.phase_at + duration_to_us(case.policies.policy.find_settle)
-    if case.believed < settled:
+    believed = case.believed(row.phase_at)
+    if believed < settled:
         timer = case.timer._replace(errors=0, errors_since=None, budget_us=0)
-        wait = settled - case.believed
+        wait = settled - believed
         return case.note(due=case.now + wait, timer=timer)
     reason = case.pressing()
     if reason is AbortReason.USER:

@@ -1,24 +1,21 @@
-"""Many seeds: ``python -m tests.simulation --seeds 200 [--seed N] [--class I]``."""
+"""Many seeds: ``python -m tests.simulation --seeds 200 [--workers W] [--seed N]``."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
-import tempfile
-from collections import Counter
+import time
 from pathlib import Path
 
-from tests.simulation.run import Result, memory_folder, migrated, simulate
+from tests.simulation.campaign import Totals, campaign
 from tests.simulation.world import Kind
-
-COUNTED = ("calls", "crashes", "causes", "figures", "reached")
 
 
 def say(line: str = "") -> None:
     """Write one line."""
     sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,58 +23,47 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__
     )
-    parser.add_argument(
-        "--seeds", type=int, default=200, help="how many, from --seed on"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=None, help="first seed; alone: only it"
-    )
+    parser.add_argument("--seeds", type=int, help="how many, from --seed on")
+    parser.add_argument("--seed", type=int, help="first seed; alone: only it")
+    parser.add_argument("--workers", type=int, default=1, help="processes to use")
     parser.add_argument(
         "--class", dest="kind", choices=list(Kind), help="one class only"
     )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        help="JSON file of running totals: the next --seeds after those in it",
+    )
     parser.add_argument("--verbose", action="store_true", help="show the engine's log")
     return parser.parse_args(argv)
-
-
-async def campaign(seeds: range, kinds: list[Kind]) -> int:
-    """Play *seeds*, print the totals, return how many failed."""
-    totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
-    failed = 0
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
-        empty = migrated(Path(folder))
-        for seed in seeds:
-            result = await simulate(seed, empty, kinds=kinds)
-            for name in COUNTED:
-                totals[name] += getattr(result, name)
-            if result.problems:
-                failed += 1
-                tell(result, kinds)
-    say(f"{len(seeds)} seeds, {failed} failed")
-    for name in ("figures", "calls", "crashes", "causes"):
-        say()
-        say(f"{name}: {totals[name].total()}")
-        for what, number in sorted(totals[name].items()):
-            say(f"  {number:9} {what}")
-    return failed
-
-
-def tell(result: Result, kinds: list[Kind]) -> None:
-    """Print what a seed broke, and how to see it again."""
-    only = f" --class {kinds[0]}" if len(kinds) == 1 else ""
-    say(f"seed {result.seed} failed; again: --seed {result.seed}{only}")
-    for problem in result.problems[:10]:
-        say(f"  {problem}")
 
 
 def main() -> None:
     """Run the command."""
     given = arguments()
     logging.basicConfig(level=logging.DEBUG if given.verbose else logging.CRITICAL + 1)
-    first = 0 if given.seed is None else given.seed
-    alone = given.seed is not None and "--seeds" not in sys.argv
-    seeds = range(first, first + (1 if alone else given.seeds))
-    kinds = [Kind(given.kind)] if given.kind else list(Kind)
-    sys.exit(1 if asyncio.run(campaign(seeds, kinds)) else 0)
+    totals = Totals.load(given.resume) if given.resume else Totals()
+    number = given.seeds or (200 if given.seed is None else 1)
+    first = given.seed or 0
+    began = time.monotonic()
+
+    def after(totals: Totals) -> None:
+        if given.resume:
+            totals.save(given.resume)
+        if totals.seeds % 100 == 0:
+            spent = time.monotonic() - began
+            say(f"{totals.seeds} seeds, {len(totals.problems)} failed, {spent:.0f} s")
+
+    totals = campaign(
+        range(first, first + totals.seeds + number),
+        kinds=[Kind(given.kind)] if given.kind else list(Kind),
+        workers=given.workers,
+        totals=totals,
+        after=after,
+    )
+    for line in totals.report(f" --class {given.kind}" if given.kind else ""):
+        say(line)
+    sys.exit(1 if totals.problems else 0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Policy
-from orchestrator.connectors import AsyncConnector, Resource, ResourceMeta
+from orchestrator.connectors import AsyncConnector, Resource
 from orchestrator.errors import (
     AuthError,
     PermanentError,
@@ -19,6 +19,7 @@ from orchestrator.errors import (
     ThrottledError,
     TransientError,
 )
+from tests.simulation.releases import FirstMeta, HastyMeta
 from tests.simulation.world import ENDED, Kind, State
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
 
+    from tests.simulation.releases import Meta
     from tests.simulation.world import Job, World
 
 POLICY = Policy(
@@ -43,6 +45,7 @@ POLICY = Policy(
     cleanup_deadline=timedelta(hours=12),
 )
 _TIMEOUT_S = 30.0
+_STEPS_MAX = 5
 # Mostly shorter than find_settle. A job that arrives later than that is made twice by
 # a service that can only search, and the sweep ends the second one.
 _ARRIVES_S_MAX = 40.0
@@ -87,24 +90,19 @@ class RefusedError(Exception):
 
 
 @dataclass
-class SimMeta(ResourceMeta):
-    """The handle of a simulated job."""
-
-    job_id: str
-
-
-@dataclass
 class Trouble:
     """Decides what goes wrong with each call, and makes it happen.
 
     Attributes:
         on: False lets every call be answered.
         calm: True while another process works: nothing that moves the clock.
+        steps: Decides when somebody sets the wall clock, and by how much.
         zombie: Lets this process pause and another one take over.
     """
 
     world: World
     rng: Random
+    steps: Random
     on: bool = True
     calm: bool = False
     zombie: Callable[[], Awaitable[None]] | None = None
@@ -114,8 +112,24 @@ class Trouble:
     hanging: int = 0
     """Creates that have not answered after their timeout, in living processes."""
 
+    def __post_init__(self) -> None:
+        """Draw how unruly the wall clock is."""
+        self._step_chance = self.steps.choice([0.0, 0.01, 0.05])
+
+    def set_clock(self) -> None:
+        """Let somebody set the wall clock: an hour, minutes, or a little."""
+        steps = self.world.clock.steps
+        if not self.on or len(steps) >= _STEPS_MAX:
+            return
+        if self.steps.random() < self._step_chance:
+            far = self.steps.choice([3600.0, self.steps.uniform(6, 900)])
+            size = self.steps.choice([far, far, self.steps.uniform(0, 4)])
+            self.world.clock.step(self.steps.choice([size, -size]))
+            self.world.note("clock", str(steps[-1].size))
+
     def draw(self, call: str) -> str:
         """Return what happens to the next *call*."""
+        self.set_clock()
         weights = FAULTS[call]
         drawn = self.rng.choices(list(weights), list(weights.values()))[0]
         moves = drawn in ("zombie", "pause", "hang", "late", "never")
@@ -158,16 +172,18 @@ class Trouble:
             raise errors[drawn](f"simulated: {drawn}")
 
 
-class SimConnector(AsyncConnector[SimMeta]):
+class SimConnector(AsyncConnector[FirstMeta | HastyMeta]):
     """Talks to one simulated service."""
 
-    metadata_type = SimMeta
     policy = POLICY
     not_created_errors = (RefusedError,)
 
-    def __init__(self, kind: Kind, world: World, trouble: Trouble) -> None:
-        """Be the connector of the service of class *kind*."""
+    def __init__(
+        self, kind: Kind, world: World, trouble: Trouble, meta: Meta = FirstMeta
+    ) -> None:
+        """Be the connector of the service of class *kind*, storing *meta*."""
         self.kind = kind
+        self.metadata_type = meta
         self.name = f"Simulated {kind}"
         self.task_type_name = f"sim-{kind.lower()}"
         if kind is Kind.IDEMPOTENT:
@@ -181,7 +197,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         self._world = world
         self._trouble = trouble
 
-    def job_key(self, resource_meta: SimMeta) -> str:
+    def job_key(self, resource_meta: FirstMeta | HastyMeta) -> str:
         """Return the service's own id."""
         return resource_meta.job_id
 
@@ -192,7 +208,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         inputs: dict[str, Any] | None = None,
         task_execution_metadata: TaskExecutionMetadata | None = None,
         **kwargs: Any,
-    ) -> SimMeta:
+    ) -> FirstMeta | HastyMeta:
         """Make a job, unless something goes wrong before."""
         assert task_execution_metadata is not None
         token = task_execution_metadata.labels["orchestrator-token"]
@@ -215,11 +231,11 @@ class SimConnector(AsyncConnector[SimMeta]):
             if drawn == "nonsense":
                 return {"id": job.id}  # type: ignore[return-value]
             trouble.answered.add(job.id)
-            return SimMeta(job.id)
+            return self.metadata_type(job.id)
         trouble.raise_for(drawn)
         raise AssertionError(drawn)
 
-    async def _late(self, token: str, *, never: bool) -> SimMeta:
+    async def _late(self, token: str, *, never: bool) -> FirstMeta | HastyMeta:
         """Answer after the call's timeout, or not at all."""
         world, rng = self._world, self._trouble.rng
         arrives = rng.choice([0.0, rng.uniform(0, _ARRIVES_S_MAX)])
@@ -236,31 +252,34 @@ class SimConnector(AsyncConnector[SimMeta]):
         world.catch_up()
         job = world.of_token(token)[0]
         self._trouble.answered.add(job.id)
-        return SimMeta(job.id)
+        return self.metadata_type(job.id)
 
-    async def get(self, resource_meta: SimMeta, **kwargs: Any) -> Resource:
+    async def get(
+        self, resource_meta: FirstMeta | HastyMeta, **kwargs: Any
+    ) -> Resource:
         """Tell what the job does."""
         world, trouble = self._world, self._trouble
         job = world.jobs[resource_meta.job_id]
         drawn = trouble.draw("get")
-        now = world.clock.now_us()
-        if drawn == "early_gone" and now > job.made_at + 50 * 10**6:
+        now = world.now()
+        old = now > job.made_at + 50 * 10**6
+        if drawn == "early_gone" and (old or world.confused(job.made_at)):
             drawn = "ok"
         world.calls["get"] += 1
-        world.gets[job.attempt[0]] += 1
+        world.gets.setdefault(job.id, []).append(now)
         world.note("get", f"{job.id} {drawn} {job.state(now)}")
         if drawn == "hang":
             await trouble.hang()
         trouble.raise_for(drawn)
         await trouble.pause(drawn)
-        state = job.state(world.clock.now_us())
+        state = job.state(world.now())
         if state is State.GONE:
             raise ResourceGoneError(job.id)
         if drawn == "nonsense":
             return trouble.rng.choice([None, 5, "RUNNING"])  # type: ignore[return-value]
         return _resource(job, state)
 
-    async def delete(self, resource_meta: SimMeta, **kwargs: Any) -> None:
+    async def delete(self, resource_meta: FirstMeta | HastyMeta, **kwargs: Any) -> None:
         """Ask for the end of the job."""
         world, trouble = self._world, self._trouble
         job = world.jobs[resource_meta.job_id]
@@ -268,7 +287,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         world.calls["delete"] += 1
         world.note("delete", f"{job.id} {drawn}")
         job.deletes += 1
-        state = job.state(world.clock.now_us())
+        state = job.state(world.now())
         if state is State.GONE:
             raise ResourceGoneError(job.id)
         if state in ENDED and trouble.rng.random() < 0.5:
@@ -281,7 +300,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         await trouble.pause(drawn)
         trouble.raise_for(drawn)
 
-    async def _find(self, token: str, **kwargs: Any) -> SimMeta | None:
+    async def _find(self, token: str, **kwargs: Any) -> FirstMeta | HastyMeta | None:
         world, trouble = self._world, self._trouble
         drawn = trouble.draw("find")
         world.calls["find"] += 1
@@ -291,7 +310,7 @@ class SimConnector(AsyncConnector[SimMeta]):
         trouble.raise_for(drawn)
         job = world.find(token)
         await trouble.pause(drawn)
-        return None if job is None else SimMeta(job.id)
+        return None if job is None else self.metadata_type(job.id)
 
 
 def _resource(job: Job, state: State) -> Resource:

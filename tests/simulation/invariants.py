@@ -104,7 +104,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def against_world(database: Database, world: World) -> list[str]:
     """Return what the services' own record contradicts, once all is quiet."""
-    now = world.clock.now_us()
+    now = world.now()
     ends = {
         row[0]: row[1:]
         for row in database.rows("SELECT id, phase, error_code FROM execution")
@@ -138,7 +138,7 @@ def against_world(database: Database, world: World) -> list[str]:
             since is not None
             and job.id in ledger
             and not job.deletes
-            and job.over_at() > since + _MOMENT_US
+            and job.over_at() > world.clock.when(since)[1] + _MOMENT_US
         ):
             problems.append(f"P10: {job} was to be aborted, and never deleted")
     problems += _duplicates(tokens, ledger, now)
@@ -193,7 +193,7 @@ def _successes(database: Database, world: World) -> Iterator[str]:
         if (
             job is None
             or job.attempt != (execution_id, attempt)
-            or job.state(world.clock.now_us()) is not State.SUCCEEDED
+            or job.state(world.now()) is not State.SUCCEEDED
             or result != f"output of {job.id}"
         ):
             yield f"Q10: {execution_id} SUCCEEDED with {result!r}, its job is {job}"

@@ -10,28 +10,34 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
 
-from orchestrator import Config, Orchestrator, Registry
+from orchestrator import Config, Orchestrator, Registry, Timeout
 from orchestrator._faults import NO_FAULTS, Crash
 from orchestrator._ids import Ids
 from orchestrator._storage import upgrade
 from orchestrator.errors import InvalidInputError, StoreUnavailableError
-from orchestrator.testing import ManualClock
-from tests.simulation import invariants
-from tests.simulation.connectors import SimConnector, SimMeta, Trouble
+from tests.simulation import invariants, lives
+from tests.simulation.clock import SteppingClock
+from tests.simulation.connectors import SimConnector, Trouble
 from tests.simulation.crashes import Crashes
+from tests.simulation.driver import one_thread
+from tests.simulation.lives import Life
 from tests.simulation.plan import Wish, draw_wishes
+from tests.simulation.releases import Releases
 from tests.simulation.world import Kind, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator._faults import Faults
+    from tests.simulation.releases import Meta
 
 TURNS_MAX = 3000
 """A simulation that is not quiet by then is stuck."""
@@ -59,6 +65,7 @@ class Result:
     calls: Counter[str] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
     crashes: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
 
 
@@ -88,9 +95,14 @@ class Simulation:
     ) -> None:
         """Play on the empty database at *path*."""
         self._rng = Random(f"users {seed}")
-        self.clock = ManualClock()
+        self.clock = SteppingClock()
         self.world = World(self.clock, Random(f"services {seed}"), unlucky=trouble)
-        self.trouble = Trouble(self.world, Random(f"trouble {seed}"), on=trouble)
+        self.trouble = Trouble(
+            self.world,
+            Random(f"trouble {seed}"),
+            Random(f"clock {seed}"),
+            on=trouble,
+        )
         self.trouble.zombie = self._take_over
         if crashes is None:
             chance = self._rng.choice([0.0, 0.01, 0.03, 0.1]) if trouble else 0.0
@@ -102,13 +114,15 @@ class Simulation:
         self._ids = Ids(self.clock, self._engine_rng)
         self._wishes = draw_wishes(self._rng, kinds, self._rng.randint(3, 8))
         self._kinds = list(kinds)
-        self._began_us = self.clock.now_us()
+        self._began_us = self.clock.real_us()
         self._orchestrator: Orchestrator | None = None
-        self._missing: Kind | None = None
+        self._upgrades = Random(f"upgrades {seed}")
+        self._releases = {kind: Releases() for kind in Kind}
+        self._life = Life(0, None)
+        self._lives: dict[str, Life] = {}
         self._stops_at_us = 0
         self._hashes: dict[str, str] = {}
         self._database = invariants.Database(path)
-        self._calm_turns = 0
 
     async def run(self) -> Result:
         """Play until nothing is left to do; return what was found."""
@@ -128,23 +142,26 @@ class Simulation:
         finally:
             if self._orchestrator is not None:
                 await self._orchestrator.crash()
-            self._database.close()
             self._count()
+            self._database.close()
         return self.result
 
     # One turn
 
     async def _turn(self) -> None:
         self.result.figures["turns"] += 1
+        self.trouble.set_clock()
         try:
             if self._orchestrator is None:
                 await self._start()
-            elif self.clock.now_us() >= self._stops_at_us:
+            elif self.clock.real_us() >= self._stops_at_us:
                 await self._stop()
                 return
             await self._users()
             assert self._orchestrator is not None
+            await self._orchestrator.scheduler._follow_clock()  # as `run` does
             report = await self._orchestrator.tick()
+            self._know(self._orchestrator, self._life)
             await self._late_answers()
             if not report.full:
                 await self._move_on()
@@ -167,12 +184,12 @@ class Simulation:
     async def _move_on(self) -> None:
         """Move the clock to whatever comes next, if that is soon."""
         assert self._orchestrator is not None
-        now = self.clock.now_us()
+        now, real = self.clock.now_us(), self.clock.real_us()
         engine = self._orchestrator._engine
         due = await engine.store.next_due(engine.contexts.loaded())
         moments = [self._began_us + round(s * 1e6) for s in self._wishes_due()]
-        moments += [due] if due is not None else []
-        waits = [(moment - now) / 1e6 for moment in moments if moment > now]
+        waits = [(moment - real) / 1e6 for moment in moments if moment > real]
+        waits += [(due - now) / 1e6] if due is not None and due > now else []
         timer = self.clock.next_in()
         waits += [timer] if timer is not None else []
         if due is not None and due <= now:
@@ -196,18 +213,23 @@ class Simulation:
 
     # The process
 
-    def _registry(self, missing: Kind | None = None) -> Registry:
+    def _new(
+        self,
+        faults: Faults,
+        missing: Kind | None = None,
+        changed: Mapping[Kind, Meta] = MappingProxyType({}),
+    ) -> Orchestrator:
+        self.world.began = self.clock.real_us()
         registry = Registry()
         for kind in self._kinds:
+            meta = changed.get(kind, self._releases[kind].lasting)
             if kind is not missing:
-                registry.register(SimConnector(kind, self.world, self.trouble))
-        return registry
-
-    def _new(self, faults: Faults, missing: Kind | None = None) -> Orchestrator:
+                connector = SimConnector(kind, self.world, self.trouble, meta)
+                registry.register(connector)
         return Orchestrator(
             self._path,
             config=CONFIG,
-            registry=self._registry(missing),
+            registry=registry,
             clock=self.clock,
             rng=self._engine_rng,
             ids=self._ids,
@@ -216,15 +238,26 @@ class Simulation:
         )
 
     async def _start(self) -> None:
-        missing = None
+        missing, changed = None, {}
         if self.trouble.on and self._rng.random() < 0.1:
             missing = self._rng.choice(self._kinds)
             self.result.figures["starts without a connector"] += 1
-        life = 600 if missing else self._rng.choice([600, 7200, 10**6])
-        self._stops_at_us = self.clock.now_us() + life * 10**6
+        if self.trouble.on and self._upgrades.random() < 0.1:
+            kind = self._upgrades.choice(self._kinds)
+            changed[kind] = self._releases[kind].draw(self._upgrades)
+            self.result.figures["starts with another release"] += 1
+            self.world.note("release", f"{kind} {changed[kind].__name__}")
+        short = missing is not None or changed
+        life = 600 if short else self._rng.choice([600, 7200, 10**6])
+        self._stops_at_us = self.clock.real_us() + life * 10**6
         self.result.figures["starts"] += 1
-        self._orchestrator = self._new(self.crashes, missing)
+        self._orchestrator = self._new(self.crashes, missing, changed)
+        self._life = Life(self.world.began, missing)
         await self._orchestrator.open()
+
+    def _know(self, orchestrator: Orchestrator, life: Life) -> None:
+        """Remember which process a node is: what it decided is judged by that."""
+        self._lives.setdefault(orchestrator._engine.lease.node, life)
 
     async def _stop(self) -> None:
         """Stop in good order."""
@@ -239,6 +272,7 @@ class Simulation:
     async def _crashed(self) -> None:
         orchestrator, self._orchestrator = self._orchestrator, None
         assert orchestrator is not None
+        self._know(orchestrator, self._life)
         await orchestrator.crash()
         await asyncio.sleep(0)
         self.trouble.answered.clear()
@@ -257,6 +291,7 @@ class Simulation:
         await other.open()
         for _ in range(self._rng.randint(1, 3)):
             await other.tick()
+            self._know(other, Life(self.world.began, None))
             self.clock.advance(1.0)
         if self._rng.random() < 0.5:
             await other.close()
@@ -281,7 +316,7 @@ class Simulation:
     async def _users(self) -> None:
         orchestrator = self._orchestrator
         assert orchestrator is not None
-        now_s = (self.clock.now_us() - self._began_us) / 1e6
+        now_s = (self.clock.real_us() - self._began_us) / 1e6
         for wish in self._wishes:
             if wish.at_s > now_s:
                 continue
@@ -325,7 +360,8 @@ class Simulation:
             if self._rng.random() < 0.2:
                 answer = {"give_up": True}
             elif jobs:
-                answer = {"created": SimMeta(jobs[0].id)}
+                connector = orchestrator._engine.contexts.connector("sim-h", 0)
+                answer = {"created": connector.metadata_type(jobs[0].id)}
             # One that some process works on is asked about again in the next turn.
             with contextlib.suppress(InvalidInputError):
                 await orchestrator.resolve(execution_id, **answer)
@@ -355,20 +391,44 @@ class Simulation:
         self._look()
         self.result.problems += self._database.broken(invariants.QUIET)
         self.result.problems += invariants.against_world(self._database, self.world)
-        lines = [*self._database.trace(), *self.world.log]
-        self.result.trace = hashlib.sha256(repr(lines).encode()).hexdigest()
+        limits = {
+            wish.id: wish.task.timeout
+            for wish in self._wishes
+            if wish.id is not None and isinstance(wish.task.timeout, Timeout)
+        }
+        found = (
+            lives.early(self._database, limits, self._lives, self.world),
+            lives.burnt(self._database, self._lives),
+            lives.storms(self.world),
+        )
+        self.result.problems += chain.from_iterable(found)
         causes = "SELECT cause, count(*) FROM history GROUP BY cause"
         self.result.causes.update(dict(self._database.rows(causes)))
         ends = "SELECT coalesce(error_code, phase), count(*) FROM execution GROUP BY 1"
         self.result.figures.update(dict(self._database.rows(ends)))
 
     def _count(self) -> None:
+        lines = [*self._database.trace(), *self.world.log]
+        self.result.trace = hashlib.sha256(repr(lines).encode()).hexdigest()
         figures = self.result.figures
         figures["executions"] = len(self._wishes)
         figures["jobs"] = len(self.world.jobs)
         self.result.calls = self.world.calls
         self.result.crashes = self.crashes.happened
         self.result.reached = self.crashes.reached
+        met = self.trouble.met
+        self.result.faults = +Counter(
+            {
+                "crash": self.crashes.happened.total(),
+                "zombie": figures["zombies"],
+                "lost reply": met["create: lost"] + met["delete: lost"],
+                "late reply": met["create: late"],
+                "clock step": len(self.clock.steps),
+                "abort": sum("abort" in wish.done for wish in self._wishes),
+                "upgrade": figures["starts with another release"],
+                "connector missing": figures["starts without a connector"],
+            }
+        )
 
 
 async def simulate(
@@ -386,4 +446,5 @@ async def simulate(
         simulation = Simulation(
             seed, path, kinds=kinds, crashes=crashes, trouble=trouble
         )
-        return await simulation.run()
+        with one_thread():
+            return await simulation.run()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from orchestrator._engine import _calls
-from orchestrator._machine import _aborting, _creating, _running
+from orchestrator._machine import Steps, _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import Cause, Cleanup
 from orchestrator._records import Call, Deleted
-from orchestrator._storage import Store, _apply
+from orchestrator._storage import Store, _apply, _claim, _store
+from tests.simulation.connectors import FAULTS
 from tests.simulation.run import simulate
 from tests.simulation.world import Kind
 
@@ -64,11 +65,39 @@ def _believe_at_once(case: Case) -> Any:
     return _creating._create_again(case, Cause.KNOWN_ABSENT, creates=1)
 
 
+def _no_error(_: Steps, __: int) -> tuple[int, int]:
+    return 0, 0
+
+
+_timer_text = _apply._timer_text
+
+
+def _any_timer(size: int, *, release: bool) -> str:
+    text = _timer_text(size, release=release)
+    return text.replace("timer.epoch = j.epoch_ AND timer.node = ?", _WHOEVER)
+
+
+_WHOEVER = "? IS NOT NULL"
+_UNFENCED = (
+    (_apply, "_timer_text", _any_timer),
+    (
+        _store,
+        "READ_AGAIN",
+        _claim.READ_AGAIN.replace(
+            "t.epoch = ? AND t.node = ?", f"{_WHOEVER} AND {_WHOEVER}"
+        ),
+    ),
+)
+
+
 class Ablation(NamedTuple):
     """A mechanism, how it is switched off, and what has to be found then.
 
     Attributes:
         seed: The first that finds it, today; later ones are tried after it.
+        more: What else belongs to the mechanism.
+        zombies: How often a process pauses in a get, of about a hundred calls; None
+            for as often as always.
     """
 
     where: Any
@@ -77,6 +106,8 @@ class Ablation(NamedTuple):
     finding: tuple[str, ...]
     seed: int
     kinds: tuple[Kind, ...] = tuple(Kind)
+    more: tuple[tuple[Any, str, Any], ...] = ()
+    zombies: float | None = None
 
 
 ABLATIONS = {
@@ -104,6 +135,21 @@ ABLATIONS = {
     "what a zombie or a late answer knows is forgotten": Ablation(
         Store, "record", _nothing, ("P3",), 1
     ),
+    "whoever lost its lease may write": Ablation(
+        # What a zombie learnt of attempt 1 is decided about attempt 2: only where it
+        # pauses in the one get that tells of the end. Versions stop the rest.
+        _apply,
+        "_FENCE",
+        _WHOEVER,
+        ("P3", "Q12", "broken: Q12"),
+        73,
+        (Kind.IDEMPOTENT,),
+        more=_UNFENCED,
+        zombies=40,
+    ),
+    "whatever the wall clock shows is believed": Ablation(
+        Steps, "error", _no_error, ("early",), 154
+    ),
     "nobody owes a cleanup": Ablation(
         _apply, "owe_cleanup", _nothing, ("broken: Q8",), 1
     ),
@@ -117,7 +163,15 @@ async def test_without_this_mechanism_a_seed_fails(
 ) -> None:
     """The first seeds pass with the mechanism (see test_seeds), and one fails here."""
     off = ABLATIONS[name]
-    monkeypatch.setattr(off.where, off.attribute, off.instead)
+    if off.zombies is not None:
+        monkeypatch.setitem(FAULTS["get"], "zombie", off.zombies)
+        whole = await simulate(off.seed, empty, kinds=off.kinds)
+        assert not whole.problems
+    for where, attribute, instead in (
+        (off.where, off.attribute, off.instead),
+        *off.more,
+    ):
+        monkeypatch.setattr(where, attribute, instead)
     for seed in range(off.seed, off.seed + SEEDS_MAX):
         result = await simulate(seed, empty, kinds=off.kinds)
         if any(problem.startswith(off.finding) for problem in result.problems):

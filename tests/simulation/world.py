@@ -1,8 +1,8 @@
 """Remote services that live outside the engine: their jobs survive its crashes.
 
 A service knows of a token what its class says. Its jobs have seeded durations and
-ends; they live on the virtual clock and move by themselves. The world keeps the log
-of all that it was asked, which no engine writes.
+ends; they live in real time, whatever the wall clock shows, and move by themselves.
+The world keeps the log of all that it was asked, which no engine writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-    from orchestrator.testing import ManualClock
+    from tests.simulation.clock import SteppingClock
 
 MEMORY_US = 15 * 60 * 1_000_000
 """So long a service of class T remembers a token."""
@@ -54,7 +54,7 @@ ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.RETRYABLE, State.ABORTED
 
 @dataclass
 class Job:
-    """One job of one service; all times in microseconds of the wall clock."""
+    """One job of one service; all times in microseconds of real time."""
 
     id: str
     kind: Kind
@@ -105,7 +105,7 @@ class Job:
 class World:
     """All services, their jobs, what they were asked, what is under way to them."""
 
-    clock: ManualClock
+    clock: SteppingClock
     rng: Random
     unlucky: bool = True
     """Whether jobs may fail, get lost, or ignore deletes."""
@@ -114,25 +114,39 @@ class World:
     calls: Counter[str] = field(default_factory=Counter)
     creates: Counter[str] = field(default_factory=Counter)
     """Calls of ``create`` by token."""
-    gets: Counter[str] = field(default_factory=Counter)
-    """Calls of ``get`` by execution id."""
+    gets: dict[str, list[int]] = field(default_factory=dict)
+    """When ``get`` was called, by job id."""
+    began: int = 0
+    """When the youngest process began."""
     _by_token: dict[str, list[Job]] = field(default_factory=dict)
     _under_way: list[tuple[int, Kind, str]] = field(default_factory=list)
 
+    def now(self) -> int:
+        """Return real time, in microseconds."""
+        return self.clock.real_us()
+
+    def confused(self, since: int) -> bool:
+        """Whether a process may be wrong about how long ago *since* was.
+
+        It believes what the wall clock did before it began. A service's promise that
+        counts from then is then kept for longer: no engine could do better.
+        """
+        return bool(self.clock.stepped(since, self.began))
+
     def note(self, call: str, what: str) -> None:
         """Log one event."""
-        self.log.append((self.clock.now_us(), call, what))
+        self.log.append((self.now(), call, what))
 
     # What a connector asks
 
     def create(self, kind: Kind, token: str) -> Job:
         """Make a job, or answer with the one that the token is known to have made."""
         self.catch_up()
-        return self._create(kind, token, self.clock.now_us())
+        return self._create(kind, token, self.now())
 
     def create_later(self, kind: Kind, token: str, seconds: float) -> None:
         """Let a request arrive *seconds* from now, whoever is alive then."""
-        at = self.clock.now_us() + round(seconds * 1e6)
+        at = self.now() + round(seconds * 1e6)
         self._under_way.append((at, kind, token))
 
     def find(self, token: str) -> Job | None:
@@ -142,7 +156,7 @@ class World:
         of a second one.
         """
         self.catch_up()
-        now = self.clock.now_us()
+        now = self.now()
         known = self._by_token.get(token, [])
         still = [job for job in known if job.state(now) is not State.GONE]
         return next(
@@ -153,13 +167,13 @@ class World:
         """Take a delete for *job*: it takes effect soon, or never."""
         self.note("deleted", job.id)
         if job.dies_at is None and not job.stubborn:
-            job.dies_at = self.clock.now_us() + self.rng.choice([0, 10**6, 40 * 10**6])
+            job.dies_at = self.now() + self.rng.choice([0, 10**6, 40 * 10**6])
 
     # The world's own time
 
     def catch_up(self) -> None:
         """Let the requests arrive whose time has come."""
-        now = self.clock.now_us()
+        now = self.now()
         due = sorted(request for request in self._under_way if request[0] <= now)
         self._under_way = [request for request in self._under_way if request[0] > now]
         for at, kind, token in due:
@@ -177,8 +191,8 @@ class World:
     def _create(self, kind: Kind, token: str, now: int) -> Job:
         known = self._by_token.setdefault(token, [])
         for job in known:
-            age = now - job.made_at
-            if kind is Kind.IDEMPOTENT or (kind is Kind.TIMED and age < MEMORY_US):
+            known_yet = now - job.made_at < MEMORY_US or self.confused(job.made_at)
+            if kind is Kind.IDEMPOTENT or (kind is Kind.TIMED and known_yet):
                 self.note("repeated", job.id)
                 return job
         job = self._new_job(kind, token, now)

@@ -213,6 +213,8 @@ def test_the_age_of_a_token_counts_from_its_first_call() -> None:
 
 def test_never_and_for_ever_are_windows_too() -> None:
     assert not make_policies(idempotent_us=0).remembers(0)
+    assert not make_policies(idempotent_us=0).remembers(-1)
+    assert not make_policies(idempotent_us=MINUTE).remembers(-HOUR)
     assert make_policies(idempotent_us=None).remembers(10**18)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator._machine import decide
+from orchestrator._machine import Step, Steps, decide
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._policies import TaskLimits
 from orchestrator._records import (
@@ -158,11 +158,40 @@ def test_no_limit_fires_early_after_a_step_forward() -> None:
     """The engine hands in by how much the wall clock stepped."""
     row = make_claimed(Phase.RUNNING, deadline_at=NOW + HOUR)
     stepped, policies = NOW + 2 * HOUR, make_policies(run_timeout_us=HOUR)
-    change = decide(row, Due(), stepped, policies, Random(1), error=2 * HOUR)
+    steps = Steps((Step(NOW, 2 * HOUR),))
+    change = decide(row, Due(), stepped, policies, Random(1), steps=steps)
     assert change.then is Call.GET
     ran = row._replace(run_started_at=NOW - MINUTE)
-    change = decide(ran, Due(), stepped, policies, Random(1), error=2 * HOUR)
+    change = decide(ran, Due(), stepped, policies, Random(1), steps=steps)
     assert change.then is Call.GET
+
+
+def test_no_limit_fires_early_after_a_step_back_that_was_undone() -> None:
+    """What began while the clock was slow is older by the clock than it is."""
+    slow = NOW - HOUR
+    row = make_claimed(
+        Phase.RUNNING, created_at=slow, run_started_at=slow + SECOND, phase_at=slow
+    )
+    steps = Steps((Step(NOW, -HOUR), Step(slow + MINUTE, HOUR)))
+    policies = make_policies(run_timeout_us=30 * MINUTE)
+    now = NOW + MINUTE
+    change = decide(row, Due(), now, policies, Random(1), steps=steps)
+    assert change.then is Call.GET
+    gone = failed(Call.GET, Failure.GONE)
+    grace = decide(row, gone, now - 30 * SECOND, policies, Random(1), steps=steps)
+    assert grace.phase is Phase.RUNNING
+
+
+def test_a_step_forward_takes_no_retry_away() -> None:
+    """Whether there is time for one is asked by the time that has gone by."""
+    row = make_claimed(Phase.RUNNING, deadline_at=NOW + HOUR)
+    policies = make_policies(retries=1)
+    answer = Got(phase=RemotePhase.RETRYABLE_FAILED)
+    now = NOW + 2 * HOUR
+    assert decide(row, answer, now, policies, Random(1)).phase is Phase.FAILED
+    steps = Steps((Step(NOW, 2 * HOUR),))
+    again = decide(row, answer, now, policies, Random(1), steps=steps)
+    assert (again.phase, again.attempt) == (Phase.QUEUED, 2)
 
 
 @pytest.mark.parametrize("hold", [None, "UNAUTHORIZED"])
