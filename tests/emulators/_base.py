@@ -63,6 +63,7 @@ __all__ = [
     "RefusalError",
     "Script",
     "StandIn",
+    "State",
     "main",
     "route",
     "script_of",
