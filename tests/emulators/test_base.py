@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from http.client import BadStatusLine, HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TOKEN = f"o{'a' * 32}-1"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def one_toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Run the smallest stand-in."""
+    with running("toy", tmp_path_factory.mktemp("toy") / "ledger.db") as service:
+        yield service
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Iterator[Running]:
-    """Run the smallest stand-in."""
-    with running("toy", tmp_path / "ledger.db") as service:
-        yield service
+def toy(one_toy: Running) -> Iterator[Running]:
+    """Return the stand-in; the test's rules end with it."""
+    yield one_toy
+    one_toy.script()
+
+
+@pytest.fixture
+def token() -> str:
+    """Return a token that no other test has."""
+    return f"o{next(_numbers):032x}-1"
 
 
 def ask(
@@ -43,51 +57,51 @@ def ask(
         connection.close()
 
 
-def create(service: Running, text: str = "", token: str = TOKEN) -> Any:
+def create(service: Running, token: str, text: str = "") -> Any:
     return ask(service, "POST", "/jobs", {"id": token, "text": text}, timeout=1)
 
 
-def state(service: Running, token: str = TOKEN) -> Any:
+def state(service: Running, token: str) -> Any:
     return ask(service, "GET", f"/jobs/{token}")[1].get("state")
 
 
 def test_jobs_are_witnessed_and_a_later_process_goes_on_with_them(
-    tmp_path: Path,
+    tmp_path: Path, token: str
 ) -> None:
     """What was answered is in the ledger, also after a kill."""
     ledger = tmp_path / "ledger.db"
     with running("toy", ledger) as first:
-        create(first, "/* sleep=600 */")
-        assert state(first) == State.RUNNING
+        create(first, token, "/* sleep=600 */")
+        assert state(first, token) == State.RUNNING
     with running("tests.emulators.toy", ledger) as second:
-        assert create(second)[0] == 409
-        assert second.count(TOKEN) == 1
+        assert create(second, token)[0] == 409
+        assert second.count(token) == 1
         assert [job.live for job in second.jobs()] == [True]
-        ask(second, "DELETE", f"/jobs/{TOKEN}")
-        assert state(second) == State.ABORTED
+        ask(second, "DELETE", f"/jobs/{token}")
+        assert state(second, token) == State.ABORTED
         assert not second.witness.live_jobs()
-        assert second.calls("create") == {TOKEN: 2}
+        assert second.calls("create") == {token: 2}
 
 
-def test_a_job_does_what_its_text_says_per_attempt(toy: Running) -> None:
+def test_a_job_does_what_its_text_says_per_attempt(toy: Running, token: str) -> None:
     """The first attempt fails, the second does not; a told job ends as told."""
-    second = TOKEN[:-1] + "2"
-    create(toy, "/* fail=oops,ok */")
-    create(toy, "/* fail=oops,ok */", second)
-    assert (state(toy), state(toy, second)) == (State.FAILED, State.SUCCEEDED)
-    told = TOKEN[:-1] + "3"
-    create(toy, "/* sleep=600 */", told)
+    second = token[:-1] + "2"
+    create(toy, token, "/* fail=oops,ok */")
+    create(toy, second, "/* fail=oops,ok */")
+    assert (state(toy, token), state(toy, second)) == (State.FAILED, State.SUCCEEDED)
+    told = token[:-1] + "3"
+    create(toy, told, "/* sleep=600 */")
     toy.end(told, State.FAILED)
     assert state(toy, told) == State.FAILED
 
 
-def test_a_script_has_words_of_its_own_and_values_of_parameters() -> None:
+def test_a_script_has_words_of_its_own_and_values_of_parameters(token: str) -> None:
     """Comments that are no scripts are left alone."""
     text = "/* a comment */ SELECT 1 /* sleep=@s queue=1\n cancel=2 fail=no rows=3 */"
     script = script_of(text, {"s": 0.5})
     spec = script.spec
     assert (spec.run_s, spec.queue_s, spec.delete_s) == (0.5, 1.0, 2.0)
-    assert script.word_of("fail", TOKEN) == "no"
+    assert script.word_of("fail", token) == "no"
     assert script.words["rows"] == "3"
 
 
@@ -96,35 +110,37 @@ def test_a_script_has_words_of_its_own_and_values_of_parameters() -> None:
     [(Fault.LOSE, 1), (Fault.HANG_AFTER, 1), (Fault.CUT, 0), (Fault.HANG, 0)],
 )
 def test_an_answer_is_lost_after_or_before_the_work(
-    toy: Running, fault: Fault, made: int
+    toy: Running, token: str, fault: Fault, made: int
 ) -> None:
     """The witness knows which; the client does not."""
     toy.script(Rule(do=fault, verb="create", times=1))
     with pytest.raises((OSError, BadStatusLine, HTTPException)):
-        create(toy)
-    assert toy.count(TOKEN) == made
-    assert create(toy)[0] == (409 if made else 200)
-    assert toy.witness.faults() == {("create", fault): 1}
+        create(toy, token)
+    assert toy.count(token) == made
+    assert create(toy, token)[0] == (409 if made else 200)
+    assert toy.witness.faults()["create", fault] == 1
 
 
-def test_a_refusal_wears_the_status_and_says_when_to_come_back(toy: Running) -> None:
+def test_a_refusal_wears_the_status_and_says_when_to_come_back(
+    toy: Running, token: str
+) -> None:
     """Nothing is done."""
     toy.script(Rule(do=Fault.REFUSE, verb="create", status=429, retry_after=7, times=1))
-    status, body, headers = create(toy)
+    status, body, headers = create(toy, token)
     assert (status, headers["Retry-After"]) == (429, "7")
     assert "error" in body
-    assert toy.count(TOKEN) == 0
+    assert toy.count(token) == 0
 
 
-def test_answers_come_late_or_when_they_are_released(toy: Running) -> None:
+def test_answers_come_late_or_when_they_are_released(toy: Running, token: str) -> None:
     """The client gives up; the job is there."""
     toy.script(Rule(do=Fault.WITHHOLD, verb="create", times=1))
     with pytest.raises(TimeoutError):
-        create(toy)
-    assert toy.count(TOKEN) == 1
-    toy.release(TOKEN)
+        create(toy, token)
+    assert toy.count(token) == 1
+    toy.release(token)
     toy.script(Rule(do=Fault.LATE, delay_s=0.1), Rule(do=Fault.STALL, delay_s=0.1))
-    assert state(toy) == State.SUCCEEDED
+    assert state(toy, token) == State.SUCCEEDED
 
 
 def test_a_fault_of_the_stand_in_is_seen(toy: Running) -> None:

@@ -103,6 +103,8 @@ class Clients:
         if secret:
             self._check_transport()
             credentials = credentials_from(secret)
+            if self._endpoint:
+                _ask_nobody_else(credentials)
         elif self._endpoint:
             credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
         info = ClientInfo(  # type: ignore[no-untyped-call]
@@ -128,6 +130,16 @@ class Clients:
                 f"endpoint {self._endpoint} is plain http on another machine:"
                 " credentials are not sent there"
             )
+
+
+def _ask_nobody_else(credentials: Credentials) -> None:
+    """Keep *credentials* for an emulator from asking Google where they may be used.
+
+    Newer versions of Google's library do, with the access token, in a thread.
+    """
+    lookup = "_maybe_start_regional_access_boundary_refresh"
+    if hasattr(credentials, lookup):
+        setattr(credentials, lookup, lambda *_: None)
 
 
 def credentials_from(secret: str) -> Credentials:

@@ -167,6 +167,10 @@ class BigQueryConnector(ConnectorSecretsMixin, AsyncConnector[BigQueryMeta]):
         meta = resource_meta
         return f"{meta.project}:{meta.location}.{meta.job_id}"
 
+    def close(self) -> None:
+        """Let the connector's threads end; it cannot be used any more."""
+        self._blocking.close()
+
     def _create(self, plan: Plan, secret: str | None) -> BigQueryMeta:
         """See ``create``."""
         from google.api_core.exceptions import Conflict  # noqa: PLC0415 - the extra

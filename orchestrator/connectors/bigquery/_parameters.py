@@ -156,9 +156,12 @@ def _decimal(kind: str) -> Callable[[Any], str]:
         number = Decimal(repr(value) if isinstance(value, float) else value)
         if not number.is_finite():
             raise ValueError(f"{number} is no {kind}")
-        _, digits, exponent = number.normalize().as_tuple()
-        scale = -int(exponent)
-        if scale > after or len(digits) - scale > before:
+        # Not normalize(): it rounds to the precision of the caller's context.
+        _, parts, exponent = number.as_tuple()
+        digits = "".join(map(str, parts))
+        kept = digits.rstrip("0")
+        scale = len(kept) - len(digits) - int(exponent)
+        if scale > after or len(kept) - scale > before:
             raise ValueError(f"{number} has more digits than {kind} keeps")
         return format(number, "f")
 

@@ -66,9 +66,7 @@ def read(
     uri = dataframe if isinstance(dataframe, str) else dataframe.uri
     found = _URI.fullmatch(uri)
     if found is None:
-        raise ConfigurationError(
-            f"{uri!r} is no bq://project:dataset.table reference"
-        )
+        raise ConfigurationError(f"{uri!r} is no bq://project:dataset.table reference")
     _require(as_)
     from google.cloud.bigquery import DatasetReference  # noqa: PLC0415 - the extra
 
