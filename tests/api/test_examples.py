@@ -114,6 +114,16 @@ def test_a_connector_is_tested_and_its_fault_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_query_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
+    """Against the stand-in, through Google's client; the other query is aborted."""
+    said = run(tmp_path, "06_bigquery.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "REPLAYED" in said
+    assert "'products': 3, 'sold': 42" in said
+    assert "bytes processed: " in said
+    assert "the other query: ABORTED" in said
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""
