@@ -187,6 +187,10 @@ class Jobs:
         entry = self._entries[key] = Entry(key, job, body)
         return entry
 
+    def peek(self, key: str) -> Entry | None:
+        """Return a job as it was last looked at."""
+        return self._entries.get(key)
+
     def look(self, key: str) -> Entry | None:
         """Return a job as it is now; looking is what lets it move on."""
         entry = self._entries.get(key)

@@ -1,7 +1,8 @@
 """A stand-in for BigQuery's REST API, as far as jobs and their results go.
 
 ``python -m tests.emulators.bigquery --port 0 --ledger FILE``; the real client takes
-its URL as ``client_options={"api_endpoint": URL}``. The token of a job is its id.
+its URL as ``client_options={"api_endpoint": URL}``. The token of a job is its label
+``orchestrator-token``, else its id.
 
 Scripts in the query's comments are `script_of`'s; ``fail=REASON`` is an error reason of
 BigQuery, which also decides the HTTP status where the client waits for the query;
@@ -64,11 +65,17 @@ class BigQuery(StandIn):
     name = "bigquery"
 
     def token_of(self, verb: str, call: Call) -> str:
-        """Return the job id, which a client chooses."""
+        """Return the label of the job, else its id.
+
+        So that a client which lets the service choose the id is found out, too.
+        """
         if verb == "create":
-            reference = (call.body or {}).get("jobReference", {})
-            return str(reference.get("jobId", ""))
-        return call.params.get("job", "")
+            return _token(call.body or {})
+        named = call.params.get("job", "")
+        location = call.query.get("location") or "US"
+        project = call.params["project"] if named else ""
+        known = self.jobs.peek(f"{project}:{location}.{named}")
+        return known.token if known else named
 
     def refusal(self, status: int, message: str, reason: str = "") -> Answer:
         """Return an error as Google's APIs write it."""
@@ -164,7 +171,8 @@ class BigQuery(StandIn):
         }
         if configuration.get("dryRun"):
             raise RefusalError(Answer(200, self._dry(kept)))
-        entry = self.jobs.make(key, reference["jobId"], script, kept)
+        token = _token(body) or reference["jobId"]
+        entry = self.jobs.make(key, token, script, kept)
         call.job_id = entry.job.id
         if not (script.spec.run_s or script.spec.queue_s):
             self.jobs.look(key)
@@ -437,6 +445,13 @@ class BigQuery(StandIn):
 def _key(reference: dict[str, str]) -> str:
     """Return a job's id as the service writes it, unique among all."""
     return "{projectId}:{location}.{jobId}".format_map(reference)
+
+
+def _token(body: dict[str, Any]) -> str:
+    """Return what a request to make a job calls it."""
+    labels = body.get("configuration", body).get("labels", {})
+    own = body.get("jobReference", {}).get("jobId", "")
+    return str(labels.get("orchestrator-token", own))
 
 
 def _cut(
