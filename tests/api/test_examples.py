@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TIMEOUT_S = 18.0
+TIMEOUT_S = 45.0
 
 
 def run(folder: Path, name: str, *arguments: str, **environ: str) -> str:
