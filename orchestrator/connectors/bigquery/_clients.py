@@ -63,7 +63,7 @@ class Clients:
         """Keep *kept* clients for *endpoint* ("" for Google's) at most."""
         self._endpoint = endpoint
         self._kept = kept
-        self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, str | None], Client] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -78,7 +78,8 @@ class Clients:
         Raises:
             AuthError: There are no usable credentials.
         """
-        key = (project, hashlib.sha256((secret or "").encode()).hexdigest())
+        digest = None if secret is None else hashlib.sha256(secret.encode()).hexdigest()
+        key = (project, digest)
         with self._lock:
             client = self._clients.get(key)
             if client is not None:
@@ -100,7 +101,7 @@ class Clients:
 
         credentials: Credentials | None = None
         options: dict[str, Any] | None = None
-        if secret:
+        if secret is not None:  # an empty one is no leave to take other credentials
             self._check_transport()
             credentials = credentials_from(secret)
             if self._endpoint:

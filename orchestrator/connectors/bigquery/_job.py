@@ -132,8 +132,10 @@ class JobConfig:
             raise ValueError(_HAS_QUERY)
         labels = self.job.get("labels") or {}
         for name, value in labels.items():
-            wrong = not _LABEL_KEY.fullmatch(name) or not _LABEL_VALUE.fullmatch(value)
-            if wrong or name.startswith("orchestrator-"):
+            texts = isinstance(name, str) and isinstance(value, str)
+            if not (
+                texts and _LABEL_KEY.fullmatch(name) and _LABEL_VALUE.fullmatch(value)
+            ) or name.startswith("orchestrator-"):
                 raise ValueError(f"label {name!r}: {value!r} cannot be used")
 
     def check_inputs(self, names: list[str]) -> None:

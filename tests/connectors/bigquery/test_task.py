@@ -68,6 +68,7 @@ def test_flytes_own_config_does_as_well() -> None:
         ({"job": {"load": {"a": 1}, "query": {}}}, "not that of a query"),
         ({"job": 5}, "must be a QueryJobConfig"),
         ({"job": {"labels": {"Big": "x"}, "query": {}}}, "label 'Big'"),
+        ({"job": {"labels": {"a": 5}, "query": {}}}, "label 'a': 5"),
         ({"job": {"labels": {"orchestrator-token": "x"}, "query": {}}}, "label"),
         ({"inputs": {"n": int}, "job": {"useLegacySql": True}}, "legacy SQL"),
         ({"inputs": {"n": int}, "job": {"parameterMode": "POSITIONAL"}}, "POSITIONAL"),
