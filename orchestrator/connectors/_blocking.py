@@ -37,3 +37,10 @@ class Blocking:
         context = contextvars.copy_context()
         work = partial(context.run, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Let the threads end after the calls that they make now; there are no more.
+
+        Whoever drops the connector need not: its threads end with it.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)

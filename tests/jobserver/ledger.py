@@ -53,7 +53,8 @@ class Ledger:
 
     def __init__(self, path: Path | str) -> None:
         """Open or create the ledger at *path*."""
-        self._db = sqlite3.connect(path, isolation_level=None)
+        # Whoever has threads uses it from one at a time.
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_TABLES)

@@ -56,7 +56,7 @@ class Request:
 
 
 @dataclass
-class _Counted:
+class CountedRules:
     """The rules in force and how often each has looked at each token."""
 
     seed: str
@@ -115,7 +115,7 @@ class Listener:
         self._clock = clock
         self._spec = (spec or JobSpec()).to_json()
         self.service = JobService(ledger, clock, remember_s)
-        self._faults = _Counted(seed)
+        self._faults = CountedRules(seed)
         self._withheld: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()

@@ -1,0 +1,178 @@
+"""Google's clients: made on first use, kept per project, credentials and endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from orchestrator._version import __version__
+from orchestrator.errors import AuthError, ConfigurationError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.cloud.bigquery import Client
+
+CLIENTS_MAX = 32
+"""Clients kept by one connector; the one that was unused longest goes first."""
+
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def require_library() -> None:
+    """See that Google's client is installed, without loading it.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    try:
+        found = importlib.util.find_spec("google.cloud.bigquery")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ConfigurationError(
+            "BigQuery needs google-cloud-bigquery: pip install 'orchestrator[bigquery]'"
+        )
+
+
+def endpoint_of(endpoint: str | None) -> str:
+    """Return the emulator's URL, "" for Google's own service.
+
+    None means Google's own variable for it, ``BIGQUERY_EMULATOR_HOST``, if it is set.
+
+    Raises:
+        ConfigurationError: It is no URL.
+    """
+    if endpoint is None:
+        endpoint = os.environ.get("BIGQUERY_EMULATOR_HOST", "")  # noqa: TID251 - Google's
+    if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
+        raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
+    return endpoint.rstrip("/")
+
+
+class Clients:
+    """Clients for one endpoint; safe to share between threads."""
+
+    def __init__(self, endpoint: str, kept: int = CLIENTS_MAX) -> None:
+        """Keep *kept* clients for *endpoint* ("" for Google's) at most."""
+        self._endpoint = endpoint
+        self._kept = kept
+        self._clients: OrderedDict[tuple[str, str | None], Client] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many clients are kept."""
+        return len(self._clients)
+
+    def get(self, project: str, secret: str | None) -> Client:
+        """Return the client for *project* with the credentials in *secret*.
+
+        May look for credentials on disk or in the network: call it in a thread.
+
+        Raises:
+            AuthError: There are no usable credentials.
+        """
+        digest = None if secret is None else hashlib.sha256(secret.encode()).hexdigest()
+        key = (project, digest)
+        with self._lock:
+            client = self._clients.get(key)
+            if client is not None:
+                self._clients.move_to_end(key)
+                return client
+        made = self._make(project, secret)
+        with self._lock:
+            client = self._clients.setdefault(key, made)
+            while len(self._clients) > self._kept:
+                # Calls that are under way hold on to it; then it goes.
+                self._clients.popitem(last=False)
+        return client
+
+    def _make(self, project: str, secret: str | None) -> Client:
+        from google.api_core.client_info import ClientInfo  # noqa: PLC0415 - the extra
+        from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
+        from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
+        from google.cloud.bigquery import Client  # noqa: PLC0415
+
+        credentials: Credentials | None = None
+        options: dict[str, Any] | None = None
+        if secret is not None:  # an empty one is no leave to take other credentials
+            self._check_transport()
+            credentials = credentials_from(secret)
+            if self._endpoint:
+                _ask_nobody_else(credentials)
+        elif self._endpoint:
+            credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        info = ClientInfo(  # type: ignore[no-untyped-call]
+            user_agent=f"orchestrator/{__version__}"
+        )
+        if self._endpoint:
+            options = {"api_endpoint": self._endpoint}
+        try:
+            return Client(
+                project=project,
+                credentials=credentials,
+                client_info=info,
+                client_options=options,
+            )
+        except DefaultCredentialsError as error:
+            raise AuthError(f"no credentials: {error}") from error
+
+    def _check_transport(self) -> None:
+        """Refuse to send an access token readable over a network."""
+        parts = urlsplit(self._endpoint)
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise AuthError(
+                f"endpoint {self._endpoint} is plain http on another machine:"
+                " credentials are not sent there"
+            )
+
+
+def _ask_nobody_else(credentials: Credentials) -> None:
+    """Keep *credentials* for an emulator from asking Google where they may be used.
+
+    Newer versions of Google's library do, with the access token, in a thread.
+    """
+    lookup = "_maybe_start_regional_access_boundary_refresh"
+    if hasattr(credentials, lookup):
+        setattr(credentials, lookup, lambda *_: None)
+
+
+def credentials_from(secret: str) -> Credentials:
+    """Return the credentials that the JSON text *secret* describes.
+
+    Taken are service accounts and authorized users. Kinds that make Google's library
+    call other programs or hosts are not.
+
+    Raises:
+        AuthError: It describes none; the text is not quoted.
+    """
+    from google.oauth2 import credentials, service_account  # noqa: PLC0415 - the extra
+
+    kind = None
+    try:
+        info = json.loads(secret)
+        kind = info.get("type", "service_account")
+        if kind == "authorized_user":
+            user: Credentials = credentials.Credentials.from_authorized_user_info(  # type: ignore[no-untyped-call]
+                info, scopes=_SCOPES
+            )
+            return user
+        if kind == "service_account":
+            account: Credentials = (
+                service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+                    info, scopes=_SCOPES
+                )
+            )
+            return account
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass  # such an error may quote what it could not read
+    raise AuthError(
+        "google_application_credentials is not the JSON of a service account's or an"
+        " authorized user's key"
+    )

@@ -1,0 +1,98 @@
+"""What the errors of Google's client mean to an execution.
+
+``create`` asserts "no job" only where the answer proves it: a refusal with a 4xx status
+that this very request got. Everything else is raised as plain ConnectorError, which is
+"unknown" from ``create`` and "later" from ``get`` and ``delete``.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import (
+    AuthError,
+    ConnectorError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.api_core.exceptions import GoogleAPICallError
+
+THROTTLED_REASONS = frozenset(
+    {"jobRateLimitExceeded", "quotaExceeded", "rateLimitExceeded"}
+)
+UNCLEAR_REASONS = frozenset(
+    {"backendError", "internalError", "jobBackendError", "jobInternalError"}
+)
+"""Reasons that come with a 400, too, and prove nothing."""
+
+_TEXT_MAX = 2000
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+_TIMEOUT, _THROTTLED, _SERVER = 408, 429, 500
+
+
+@contextmanager
+def translated(*, creating: bool) -> Iterator[None]:
+    """Raise what the engine understands in place of what Google's client raises.
+
+    Args:
+        creating: Whether the call makes a job.
+    """
+    from google.api_core import exceptions as api  # noqa: PLC0415 - the extra
+    from google.auth import exceptions as auth  # noqa: PLC0415
+
+    try:
+        yield
+    except api.GoogleAPICallError as error:
+        raise of_answer(error, creating=creating) from error
+    except auth.TransportError as error:
+        # No token was to be had: the job request itself may have been sent before,
+        # and refused with 401, which made no job either.
+        raise TransientError(f"no access token: {_text(error)}") from error
+    except auth.GoogleAuthError as error:
+        kind = TransientError if error.retryable else AuthError
+        raise kind(f"no access token: {_text(error)}") from error
+    except OSError as error:  # requests' errors are of this kind
+        if creating:
+            raise ConnectorError(f"the answer was lost: {_text(error)}") from error
+        raise TransientError(f"no answer: {_text(error)}") from error
+
+
+def of_answer(error: GoogleAPICallError, *, creating: bool) -> ConnectorError:
+    """Return what an answer with an error status means."""
+    status = int(error.code or 0)
+    reasons = reasons_of(error)
+    text = f"{status} {', '.join(sorted(reasons))}: {error.message}"[:_TEXT_MAX]
+    if status == _THROTTLED or reasons & THROTTLED_REASONS:
+        return ThrottledError(text, retry_after=retry_after(error))
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        return AuthError(text)
+    unclear = status in (0, _TIMEOUT) or status >= _SERVER or reasons & UNCLEAR_REASONS
+    if creating:
+        return ConnectorError(text) if unclear else PermanentError(text)
+    if status == _NOT_FOUND:
+        return ResourceGoneError(text)
+    return TransientError(text, retry_after=retry_after(error))
+
+
+def reasons_of(error: GoogleAPICallError) -> set[str]:
+    """Return the ``reason`` of each part of an error."""
+    parts = [part for part in error.errors or () if isinstance(part, dict)]
+    return {str(part["reason"]) for part in parts if part.get("reason")}
+
+
+def retry_after(error: GoogleAPICallError) -> float | None:
+    """Return the seconds of the ``Retry-After`` header, None without such."""
+    headers = getattr(error.response, "headers", None) or {}
+    said = str(headers.get("Retry-After", ""))
+    return float(said) if said.isdecimal() else None
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_TEXT_MAX]

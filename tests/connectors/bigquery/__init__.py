@@ -1,0 +1,1 @@
+"""The BigQuery connector, through Google's own client, against the stand-in."""
