@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator._clock import to_us
 from orchestrator.connectors.http._client import Answer, NonsenseError
 from orchestrator.connectors.http._extra import need
-from orchestrator.connectors.http._fields import HEADER_SOURCE, TYPES
+from orchestrator.connectors.http._fields import HEADER_SOURCE, LAST, TYPES
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -140,9 +141,12 @@ def search(path: str, document: Any) -> Any:
 
 def search_source(source: str, answer: Answer, document: Any) -> Any:
     """Return what a JMESPath or ``header:NAME`` finds in an answer."""
-    if source.startswith(HEADER_SOURCE):
-        return answer.headers.get(source.removeprefix(HEADER_SOURCE).strip())
-    return search(source, document)
+    if not source.startswith(HEADER_SOURCE):
+        return search(source, document)
+    value = answer.headers.get(source.removeprefix(HEADER_SOURCE).removesuffix(LAST))
+    if value is None or not source.endswith(LAST):
+        return value
+    return unquote(urlsplit(value).path.rstrip("/").rpartition("/")[2])
 
 
 def as_id(value: Any, where: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -99,6 +100,9 @@ class Client:
             ConfigurationError: httpx is missing, or the CA file is unusable.
         """
         self._httpx: Any = need("httpx")
+        with suppress(ImportError):
+            # The client would import it in its first request, on the event loop.
+            import_module("anyio._backends._asyncio")
         self._hosts = definition.hosts
         self._limits = definition.limits
         self._redirects = definition.redirects
@@ -219,6 +223,9 @@ _ALWAYS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 def _context(definition: HttpDefinition) -> ssl.SSLContext:
     """Return whom to believe: made once, since it reads files."""
     ca_file = definition.tls.ca_file
+    urls = (definition.base_url, getattr(definition.auth, "token_url", ""))
+    if not definition.allowed_hosts and not any(u.startswith("https") for u in urls):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # believes nobody
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl's own errors are such

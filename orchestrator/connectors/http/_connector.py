@@ -60,6 +60,9 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
     ``create`` can be repeated (class I) if the definition declares ``idempotency``;
     jobs can be found (class L) if it declares ``find``; else neither (class N).
 
+    Construct it when the program starts: it imports its libraries and reads the
+    authorities that TLS believes.
+
     Args:
         definition: An HttpDefinition, a dict of its fields, or a YAML or TOML file.
         clock: Source of the time; None for the system's.

@@ -304,18 +304,19 @@ def _names_fit(definition: HttpDefinition) -> None:
 
 def _search_fits(definition: HttpDefinition) -> None:
     """Refuse a search that cannot give what the other requests need."""
-    find, submit, cancel = definition.find, definition.submit, definition.cancel
+    find, submit = definition.find, definition.submit
     if find is None:
         return
     if not find.mentioned():
         raise ValueError("find: the request must name the {{.token}} that it searches")
-    if find.job_id is None and submit.job_id is not None:
-        raise ValueError("find.job_id: is missing")
-    follows = definition.status.path is None or (
-        cancel is not None and cancel.path is None
-    )
-    if follows and find.status_url is None:
-        raise ValueError("find.status_url: is missing, and status or cancel needs it")
+    # One job has one id, however it was come by: it is what tells jobs apart.
+    if (find.job_id is None) != (submit.job_id is None):
+        missing = (
+            "is missing" if find.job_id is None else "is named, in submit it is not"
+        )
+        raise ValueError(f"find.job_id: {missing}")
+    if (find.status_url is None) != (submit.status_url is None):
+        raise ValueError("find.status_url: find and submit must both name it, or none")
 
 
 def _limits_fit(definition: HttpDefinition) -> None:

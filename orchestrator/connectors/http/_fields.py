@@ -41,6 +41,8 @@ _OWN_HEADERS = frozenset(
 )
 HEADER_SOURCE = "header:"
 """Begins a source that is a header field of the answer and no path in its body."""
+LAST = "/last"
+"""Ends one of which only the last segment of a URL's path is meant."""
 
 TYPES: dict[str, Any] = {
     "str": str,
@@ -139,7 +141,7 @@ def _json_path(value: str) -> str:
 
 def _source(value: str) -> str:
     if value.startswith(HEADER_SOURCE):
-        header_name(value.removeprefix(HEADER_SOURCE).strip())
+        header_name(value.removeprefix(HEADER_SOURCE).removesuffix(LAST))
         return value
     return _json_path(value)
 
@@ -169,7 +171,8 @@ JsonPath = Annotated[str, AfterValidator(_json_path)]
 """A JMESPath expression on the answer's JSON."""
 
 Source = Annotated[str, AfterValidator(_source)]
-"""A JMESPath expression on the answer's JSON, or ``header:NAME``."""
+"""A JMESPath expression on the answer's JSON, or ``header:NAME``, or of a URL there
+the last segment of its path: ``header:NAME/last``."""
 
 HeaderName = Annotated[str, AfterValidator(own_header)]
 RefusalStatus = Annotated[int, Field(ge=400, le=599)]

@@ -113,8 +113,9 @@ class Submit(Request):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     path: str
     job_id: Source | None = None
-    """Where the answer has the job's id: a JMESPath, or header:NAME. None for the
-    token itself (if the request names it), else for the status URL."""
+    """Where the answer has the job's id: a JMESPath, header:NAME, or header:NAME/last
+    for the last segment of a URL. None for the path of status_url, or, without that,
+    for the token itself: the request must then make it the job's id."""
     status_url: Source | None = None
     """Where the answer has the URL to look at, such as header:Location; its host must
     be the definition's own or allowed."""
