@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 README = (ROOT / "README.md").read_text()
 PAGES = {"README.md": README} | {
-    f"docs/{path.name}": path.read_text() for path in sorted((ROOT / "docs").iterdir())
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted((ROOT / "docs").rglob("*.md"))
 }
 STATES, SQL = PAGES["docs/states.md"], PAGES["docs/sql.md"]
 SETTINGS = PAGES["docs/settings.md"]
@@ -260,7 +261,7 @@ def test_the_index_lists_every_page() -> None:
     """A page that nobody links is not read."""
     index = PAGES["docs/index.md"]
     assert all(
-        f"({path.name})" in index
-        for path in (ROOT / "docs").iterdir()
-        if path.name != "index.md"
+        f"({page.removeprefix('docs/')})" in index
+        for page in PAGES
+        if page not in ("README.md", "docs/index.md")
     )
