@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -179,10 +179,13 @@ class Client:
 
     async def _read(self, response: httpx.Response) -> bytes:
         limit, body = self._limits.answer_bytes, bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > limit:
-                raise NonsenseError(f"the answer is larger than {limit} bytes")
+        generator: Any = response.aiter_bytes()
+        # Closed here if it is left early, not at some time by the garbage collector.
+        async with aclosing(generator) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > limit:
+                    raise NonsenseError(f"the answer is larger than {limit} bytes")
         return bytes(body)
 
     @asynccontextmanager
