@@ -11,29 +11,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._tasks import TaskTemplate
-from orchestrator.errors import InvalidInputError, OrchestratorError
+from orchestrator.errors import (
+    ConnectorAlreadyRegisteredError,
+    InvalidInputError,
+    OrchestratorError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
 
+_DEFINITIONS = (".yaml", ".yml", ".toml")
+
+
 def load_connectors(modules: Sequence[str]) -> None:
-    """Import modules that register connectors.
+    """Import modules that register connectors, and register those of definitions.
 
     Raises:
-        InvalidInputError: A module cannot be imported.
+        InvalidInputError: A module cannot be imported, or a definition not be used.
     """
     for name in modules:
-        load_module("connectors", name)
+        if name.endswith(_DEFINITIONS):
+            _load_definition("connectors", name)
+        else:
+            load_module("connectors", name)
 
 
 def load_task(target: str) -> TaskTemplate:
-    """Return the task that ``MODULE:TASK`` names.
+    """Return the task that ``MODULE:TASK`` names, or that a definition declares.
 
     Raises:
         InvalidInputError: There is no such module or task.
     """
+    if target.endswith(_DEFINITIONS):
+        return _load_definition("task", target)
     module_name, colon, path = target.rpartition(":")
     if not colon or not module_name or not path:
         problem = f"{target!r} must be MODULE:TASK or file.py:TASK"
@@ -52,6 +64,27 @@ def load_task(target: str) -> TaskTemplate:
         problem = f"{target!r} is no task, but of type {type(value).__qualname__}"
         raise InvalidInputError("task", problem)
     return value
+
+
+def _load_definition(field: str, name: str) -> TaskTemplate:
+    """Register the connector that a file defines, and return its task."""
+    with _refusing(field, name):
+        from orchestrator.connectors import ConnectorRegistry  # noqa: PLC0415 - rarely
+        from orchestrator.connectors.http import (  # noqa: PLC0415 - needed
+            HttpConnector,
+            HttpTask,
+        )
+
+        connector = HttpConnector.load(name)
+        try:
+            ConnectorRegistry.register(connector)
+        except ConnectorAlreadyRegisteredError:
+            # The same file may be named as a task and as a connector.
+            kind, version = connector.task_type_name, connector.task_type_version
+            known = ConnectorRegistry.get_connector(kind, version)
+            if getattr(known, "definition", None) != connector.definition:
+                raise
+        return HttpTask(Path(name).stem, connector.definition)
 
 
 def load_module(field: str, name: str) -> ModuleType:

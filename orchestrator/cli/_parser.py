@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ID = "the execution's id, or at least the first 8 characters of it"
-_CONNECTORS = "module (or file.py) whose import registers connectors; may be repeated"
+_CONNECTORS = (
+    "module (or file.py) whose import registers connectors, or the definition of an"
+    " HTTP service (file.yaml or file.toml); may be repeated"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_readers(commands)
     _add_wishes(commands)
     _add_upkeep(commands)
+    _add_connector_commands(commands)
     return parser
 
 
@@ -119,7 +123,8 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument(
         "task",
         metavar="MODULE:TASK",
-        help="a module or file.py, and in it a task, or what makes one when called",
+        help="a module or file.py, and in it a task, or what makes one when called;"
+        " or the definition of an HTTP service: file.yaml or file.toml",
     )
     run.add_argument(
         "--input",
@@ -213,3 +218,25 @@ def _add_upkeep(commands: argparse._SubParsersAction[_Parser]) -> None:
     _command(below, "upgrade", "_db:upgrade", "bring the schema to this version's")
     _command(below, "current", "_db:current", "show the schema's revision")
     _command(commands, "phases", "_db:phases", "print the state machine as a chart")
+
+
+def _add_connector_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    connectors = commands.add_parser(
+        "connectors", help="definitions of connectors", allow_abbrev=False
+    )
+    below = connectors.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    check = _command(
+        below,
+        "check",
+        "_connectors:check",
+        "say what is wrong with the definition of an HTTP service; asks no service",
+    )
+    check.add_argument("file", metavar="FILE", nargs="+", help="YAML or TOML")
+    _command(
+        below,
+        "schema",
+        "_connectors:schema",
+        "print the JSON schema of such definitions, for editors",
+    )

@@ -124,6 +124,15 @@ def test_a_query_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
     assert "the other query: ABORTED" in said
 
 
+def test_a_declared_api_is_used_without_code_and_makes_one_job(tmp_path: Path) -> None:
+    """The lost answer is asked for again, with the same token."""
+    said = run(tmp_path, "09_http_api.py")
+    assert "CREATE_ERROR     CREATING        -> CREATE_UNKNOWN" in said
+    assert "REPLAYED" in said
+    assert "submits: 2, jobs: 1" in said
+    assert phases(tmp_path / "orchestrator.db") == [("nightly", "SUCCEEDED")]
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

@@ -261,7 +261,7 @@ def test_the_index_lists_every_page() -> None:
     """A page that nobody links is not read."""
     index = PAGES["docs/index.md"]
     assert all(
-        f"({path.relative_to(ROOT / 'docs').as_posix()})" in index
-        for path in (ROOT / "docs").rglob("*.md")
-        if path.name != "index.md"
+        f"({page.removeprefix('docs/')})" in index
+        for page in PAGES
+        if page not in ("README.md", "docs/index.md")
     )

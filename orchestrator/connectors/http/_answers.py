@@ -1,0 +1,186 @@
+"""What an answer means: its status, its Retry-After, and values in its JSON."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator._clock import to_us
+from orchestrator.connectors.http._client import Answer, NonsenseError
+from orchestrator.connectors.http._extra import need
+from orchestrator.connectors.http._fields import HEADER_SOURCE, LAST, TYPES
+from orchestrator.errors import (
+    AuthError,
+    ConnectorError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
+from orchestrator.io import DataFrame, Dir, File
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from orchestrator._clock import Clock
+
+OK_MIN, REDIRECT_MIN, ERROR_MIN, UNAVAILABLE_MIN = 200, 300, 400, 500
+UNAUTHORIZED, FORBIDDEN, CONFLICT, THROTTLED, UNAVAILABLE = 401, 403, 409, 429, 503
+_SAID_MAX = 300
+_ID_MAX = 2000
+_TEMPORARY = frozenset({408, 425})
+
+
+class OutcomeUnknownError(Exception):
+    """A submit was answered, and the answer does not prove that no job was made."""
+
+
+def is_ok(answer: Answer) -> bool:
+    """Tell whether the service did what it was asked."""
+    return OK_MIN <= answer.status < REDIRECT_MIN
+
+
+def retry_after(
+    headers: Mapping[str, str], clock: Clock, longest_s: float = 86_400.0
+) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for, None if it asks for nothing.
+
+    Seconds or an HTTP date; what is past is 0, what is no such thing is None.
+    """
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = _seconds_until(moment, clock)
+    return min(max(seconds, 0.0), longest_s) if seconds == seconds else None  # noqa: PLR0124 - NaN
+
+
+def _seconds_until(moment: datetime, clock: Clock) -> float:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (to_us(moment) - clock.now_us()) / 1e6
+
+
+def refused_submit(
+    answer: Answer, said: str, not_created: Collection[int], wait_s: float | None
+) -> Exception:
+    """Return what a refused submit raises: a steering error only where it is proof."""
+    status = answer.status
+    if status not in not_created:
+        return OutcomeUnknownError(
+            f"submit: {said}: nobody knows whether it made a job"
+        )
+    if status in (UNAUTHORIZED, FORBIDDEN):
+        return AuthError(f"submit: {said}")
+    if status == THROTTLED:
+        return ThrottledError(f"submit: {said}", retry_after=wait_s)
+    if status >= UNAVAILABLE_MIN or status in _TEMPORARY:
+        return TransientError(f"submit: {said}", retry_after=wait_s)
+    return PermanentError(f"submit: {said}")
+
+
+def refused(
+    what: str, answer: Answer, said: str, gone: Collection[int], wait_s: float | None
+) -> ConnectorError:
+    """Return what a refused look, cancel or search raises."""
+    text = f"{what}: {said}"
+    if answer.status in gone:
+        return ResourceGoneError(text)
+    if answer.status in (UNAUTHORIZED, FORBIDDEN):
+        return AuthError(text)
+    if answer.status == THROTTLED:
+        return ThrottledError(text, retry_after=wait_s)
+    # Also what looks like our own mistake: a definition can be mended, a job that is
+    # given up for it cannot.
+    return TransientError(text, retry_after=wait_s)
+
+
+async def said_by(answer: Answer, error_path: str | None) -> str:
+    """Return the status, and in short what the service says to it."""
+    if REDIRECT_MIN <= answer.status < ERROR_MIN:
+        return f"{answer.status}, a redirect that is not followed (see redirects)"
+    words: Any = None
+    if error_path is not None:
+        with suppress(NonsenseError):
+            words = search(error_path, await answer.document())
+    if words is None:
+        words = answer.body[: _SAID_MAX * 4].decode("utf-8", "replace")
+    return f"{answer.status} {as_words(words)[:_SAID_MAX]}".strip()
+
+
+@lru_cache(maxsize=1000)
+def _compiled(path: str) -> Any:
+    return need("jmespath").compile(path)
+
+
+def search(path: str, document: Any) -> Any:
+    """Return what a JMESPath finds, None for nothing.
+
+    Raises:
+        NonsenseError: A function in it does not take what it was given.
+    """
+    errors = need("jmespath").exceptions.JMESPathError
+    try:
+        return _compiled(path).search(document)
+    except (errors, RecursionError) as error:
+        raise NonsenseError(f"{path}: {error}") from None
+
+
+def search_source(source: str, answer: Answer, document: Any) -> Any:
+    """Return what a JMESPath or ``header:NAME`` finds in an answer."""
+    if not source.startswith(HEADER_SOURCE):
+        return search(source, document)
+    value = answer.headers.get(source.removeprefix(HEADER_SOURCE).removesuffix(LAST))
+    if value is None or not source.endswith(LAST):
+        return value
+    return unquote(urlsplit(value).path.rstrip("/").rpartition("/")[2])
+
+
+def as_id(value: Any, where: str) -> str:
+    """Return a job's id as text.
+
+    Raises:
+        NonsenseError: It is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not 0 < len(value) <= _ID_MAX:
+        raise NonsenseError(f"{where}: the answer has no job id there")
+    return value
+
+
+def as_words(value: Any) -> str:
+    """Return a value of an answer as text for humans, or as a state's name."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def as_output(type_name: str, value: Any) -> Any:
+    """Return an output as its native value; one that does not fit stays as it is.
+
+    The engine refuses it then, and names the output.
+    """
+    if type_name in ("file", "dir", "dataframe"):
+        kind = {"file": File, "dir": Dir, "dataframe": DataFrame}[type_name]
+        if isinstance(value, str):
+            return kind(value)
+        known = isinstance(value, dict) and {"uri"} <= set(value) <= {"uri", "format"}
+        return kind(**value) if known else value
+    if type_name in ("datetime", "date", "duration"):
+        try:
+            return TypeAdapter(TYPES[type_name]).validate_python(value)
+        except ValidationError:
+            return value
+    return value

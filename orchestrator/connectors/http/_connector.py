@@ -1,0 +1,483 @@
+"""HttpConnector: create, get, delete and find by a definition's requests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
+
+from orchestrator._clock import Clock, SystemClock
+from orchestrator._config import Policy
+from orchestrator._connector import AsyncConnector, Resource
+from orchestrator._secrets import ConnectorSecretsMixin
+from orchestrator.connectors._states import States
+from orchestrator.connectors.http import _answers, _load, _templates
+from orchestrator.connectors.http._auth import Credentials, secret_references
+from orchestrator.connectors.http._build import (
+    Builder,
+    Submission,
+    job_scope,
+    token_of,
+)
+from orchestrator.connectors.http._client import (
+    Answer,
+    BrokenError,
+    Call,
+    Client,
+    NonsenseError,
+    NotSentError,
+)
+from orchestrator.connectors.http._hints import Hints
+from orchestrator.connectors.http._meta import HttpMeta
+from orchestrator.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
+    from flyteidl2.core.tasks_pb2 import TaskTemplate
+
+    from orchestrator.connectors.http._definition import HttpDefinition, LogLink
+    from orchestrator.connectors.http._requests import Find, Request
+
+_MARGIN = timedelta(seconds=5)
+_TERMINAL = frozenset(
+    {
+        TaskExecution.SUCCEEDED,
+        TaskExecution.FAILED,
+        TaskExecution.RETRYABLE_FAILED,
+        TaskExecution.ABORTED,
+    }
+)
+
+
+class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
+    """Runs jobs of the service that a definition declares.
+
+    ``create`` can be repeated (class I) if the definition declares ``idempotency``;
+    jobs can be found (class L) if it declares ``find``; else neither (class N).
+
+    Construct it when the program starts: it imports its libraries and reads the
+    authorities that TLS believes.
+
+    Args:
+        definition: An HttpDefinition, a dict of its fields, or a YAML or TOML file.
+        clock: Source of the time; None for the system's.
+
+    Raises:
+        ConfigurationError: The definition cannot be used, its fields are named; or
+            the extra ``http`` is not installed.
+    """
+
+    metadata_type = HttpMeta
+    runs_in = "loop"
+
+    def __init__(
+        self,
+        definition: HttpDefinition | Mapping[str, Any] | str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.definition = definition = _load.as_definition(definition)
+        super().__init__(secrets=secret_references(definition))
+        self.name = definition.name
+        self.task_type_name = definition.task_type
+        self.task_type_version = definition.task_type_version
+        self.on_unknown_create = definition.on_unknown_create
+        self.policy = _policy(definition)
+        idempotency = definition.submit.idempotency
+        if idempotency is not None:
+            kept = idempotency.remembered
+            self.create_is_idempotent = kept if isinstance(kept, timedelta) else True
+        if definition.find is not None:
+            # A member of this object alone: without a search there is no find.
+            vars(self)["find"] = self._find
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._host = definition.hosts.base
+        self._builder = Builder(definition)
+        self._client = Client(definition)
+        self._credentials = Credentials(definition, self._client, self._clock)
+        phases: dict[str, TaskExecution.Phase] = {
+            state: getattr(TaskExecution, phase)
+            for state, phase in definition.status.phases.items()
+        }
+        self._states = States(definition.task_type, phases)
+        self._hints = Hints(self._clock)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, clock: Clock | None = None) -> Self:
+        """Return the connector that a YAML or TOML file declares.
+
+        Raises:
+            ConfigurationError: As the constructor.
+        """
+        return cls(_load.load(path), clock=clock)
+
+    def phase(self, state: str) -> TaskExecution.Phase:
+        """Return the phase of a service's state, UNDEFINED for an unknown one."""
+        return self._states.phase(state)
+
+    def job_key(self, resource_meta: HttpMeta) -> str:
+        """Return host and job id."""
+        return f"{resource_meta.host}/{resource_meta.job_id}"
+
+    async def create(
+        self,
+        task_template: TaskTemplate,
+        output_prefix: str,
+        inputs: dict[str, Any] | None = None,
+        task_execution_metadata: TaskExecutionMetadata | None = None,
+        idempotency_token: str = "",
+        **kwargs: Any,
+    ) -> HttpMeta:
+        """Send the submit request; keyword arguments are secrets.
+
+        Raises:
+            PermanentError: The request cannot be made, or was refused for good.
+            AuthError: Credentials were refused.
+            TransientError: No connection was made, or the service says "later".
+            Exception: Anything else: nobody knows whether there is a job.
+        """
+        submit = self.definition.submit
+        metadata = task_execution_metadata
+        token = token_of(idempotency_token, metadata)
+        try:
+            call = self._builder.submit(
+                Submission(task_template, output_prefix, inputs or {}, metadata, token)
+            )
+        except ValueError as error:
+            raise PermanentError(f"submit: {error}") from error
+        try:
+            answer = await self._send(
+                call, kwargs, renew=_answers.UNAUTHORIZED in submit.not_created
+            )
+        except NotSentError as error:
+            raise TransientError(f"submit: {error}") from error
+        if _answers.is_ok(answer):
+            return await self._made(answer, token)
+        said = await self._said(answer)
+        if answer.status == _answers.CONFLICT and submit.conflict == "adopt":
+            return await self._adopted(answer, token, kwargs)
+        proofs = set(submit.not_created)
+        if submit.conflict == "refused":
+            proofs.add(_answers.CONFLICT)
+        raise _answers.refused_submit(answer, said, proofs, self._wait_s(answer))
+
+    async def get(self, resource_meta: HttpMeta, **kwargs: Any) -> Resource:
+        """Send the status request; keyword arguments are secrets.
+
+        While the service's last Retry-After holds, its last answer is repeated.
+
+        Raises:
+            ResourceGoneError: The service has no such job.
+            AuthError: Credentials were refused.
+            TransientError: Anything else that went wrong; also if the job belongs to
+                another host than the definition's.
+        """
+        if (told := self._hints.recall(resource_meta)) is not None:
+            return told
+        look = self.definition.status
+        call = self._job_call("status", look, resource_meta)
+        answer = await self._ask("status", call, kwargs)
+        if answer.status in look.running:
+            resource = Resource(TaskExecution.RUNNING)
+        elif not _answers.is_ok(answer):
+            raise await self._refused("status", answer, look.gone)
+        else:
+            resource = await self._resource(resource_meta, answer, kwargs)
+        if resource.phase not in _TERMINAL:
+            self._hints.keep(resource_meta, resource, self._wait_s(answer))
+        return resource
+
+    async def delete(self, resource_meta: HttpMeta, **kwargs: Any) -> None:
+        """Send the cancel request; ``get`` confirms the end. Idempotent.
+
+        Without such a request nothing is done, and the job is waited for.
+
+        Raises:
+            ResourceGoneError: The service has no such job.
+            AuthError: Credentials were refused.
+            TransientError: Anything else that went wrong.
+        """
+        cancel = self.definition.cancel
+        if cancel is None:
+            return
+        self._hints.forget(resource_meta)
+        call = self._job_call("cancel", cancel, resource_meta)
+        answer = await self._ask("cancel", call, kwargs)
+        if not _answers.is_ok(answer) and answer.status not in cancel.ended:
+            raise await self._refused("cancel", answer, cancel.gone)
+
+    async def _find(self, token: str, **kwargs: Any) -> HttpMeta | None:
+        """Send the find request; ``find`` of a definition that has one."""
+        find = self.definition.find
+        if find is None:
+            raise AssertionError("find without a find request")
+        try:
+            call = self._builder.find(token)
+        except ValueError as error:
+            raise TransientError(f"find: {error}") from error
+        answer = await self._ask("find", call, kwargs)
+        if answer.status in find.absent:
+            return None
+        if not _answers.is_ok(answer):
+            raise await self._refused("find", answer, ())
+        try:
+            item = _item(find, await answer.document(), token)
+            return None if item is None else self._found(find, call.url, item, token)
+        except NonsenseError as error:
+            raise TransientError(f"find: {error}") from error
+
+    async def _made(self, answer: Answer, token: str) -> HttpMeta:
+        """Return the handle that a submit's answer holds.
+
+        Raises:
+            NonsenseError: It holds none: there is a job, and nobody knows which.
+        """
+        submit = self.definition.submit
+        sources = [s for s in (submit.job_id, submit.status_url) if s is not None]
+        needs_body = any(not s.startswith("header:") for s in sources)
+        document = await answer.document() if needs_body else None
+        job_id, url = (
+            None if source is None else _answers.search_source(source, answer, document)
+            for source in (submit.job_id, submit.status_url)
+        )
+        base = f"{self.definition.base_url}{submit.path}"
+        return self._meta(
+            token,
+            _UNNAMED if submit.job_id is None else job_id,
+            _UNNAMED if submit.status_url is None else url,
+            base,
+        )
+
+    def _found(self, find: Find, base: str, item: Any, token: str) -> HttpMeta:
+        """Return the handle of a job that was found."""
+        paths = (find.job_id, find.status_url)
+        job_id, url = (
+            _UNNAMED if path is None else _answers.search(path, item) for path in paths
+        )
+        return self._meta(token, job_id, url, base)
+
+    def _meta(self, token: str, job_id: Any, url: Any, base: str) -> HttpMeta:
+        """Return a handle; *job_id* and *url* are what the service said.
+
+        Raises:
+            NonsenseError: Something that the definition promises is missing, or a URL
+                leads to a host that is not ours.
+        """
+        status_url = ""
+        if url is not _UNNAMED:
+            url = _answers.as_id(url, "status_url")
+            try:
+                status_url = self.definition.hosts.check(self._client.joined(base, url))
+            except ValueError as error:
+                raise NonsenseError(f"status_url: {error}") from None
+        if job_id is _UNNAMED:
+            job_id = urlsplit(status_url).path if status_url else token
+        job_id = _answers.as_id(job_id, "job_id")
+        return HttpMeta(job_id, self._host, status_url, token)
+
+    async def _adopted(
+        self, answer: Answer, token: str, secrets: dict[str, Any]
+    ) -> HttpMeta:
+        """Return the job that a conflict speaks of, from its answer or by find."""
+        try:
+            return await self._made(answer, token)
+        except NonsenseError:
+            if self.definition.find is None:
+                raise
+        found = await self._looked_up(token, secrets)
+        if found is None:
+            raise _answers.OutcomeUnknownError("submit: 409, and find finds no job")
+        return found
+
+    async def _looked_up(self, token: str, secrets: dict[str, Any]) -> HttpMeta | None:
+        """Search within a create, where the search's errors prove nothing."""
+        try:
+            return await self._find(token, **secrets)
+        except Exception as error:
+            text = f"submit: 409, and find failed: {error}"
+            raise _answers.OutcomeUnknownError(text) from error
+
+    async def _resource(
+        self, meta: HttpMeta, answer: Answer, secrets: dict[str, Any]
+    ) -> Resource:
+        """Return what a status answer says."""
+        look = self.definition.status
+        try:
+            document = await answer.document()
+            state = _answers.as_words(_answers.search(look.state, document))
+            phase = self._states.phase(state)
+            found = {
+                name: _answers.search(path, document)
+                for name, path in (
+                    ("message", look.message),
+                    ("error", look.error),
+                    ("progress", look.progress),
+                )
+                if path is not None
+            }
+            info = {
+                k: _answers.search(p, document) for k, p in look.custom_info.items()
+            }
+            links = [
+                self._link(link, meta, document) for link in self.definition.log_links
+            ]
+            outputs = None
+            if phase == TaskExecution.SUCCEEDED:
+                outputs = await self._outputs(meta, document, secrets)
+        except NonsenseError as error:
+            raise TransientError(f"status: {error}") from error
+        words = found.get("message")
+        if phase in (TaskExecution.FAILED, TaskExecution.RETRYABLE_FAILED):
+            words = found.get("error") or words
+        if "progress" in found:
+            info["progress"] = found["progress"]
+        return Resource(
+            phase,
+            message=None if words is None else self._redact(_answers.as_words(words)),
+            log_links=[link for link in links if link is not None],
+            outputs=outputs,
+            custom_info={"state": state, **info},
+        )
+
+    async def _outputs(
+        self, meta: HttpMeta, document: Any, secrets: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the outputs that the answers hold; the engine misses the others."""
+        declared = self.definition.outputs
+        if not declared:
+            return None
+        results = self.definition.results
+        if results is not None:
+            call = self._job_call("results", results, meta)
+            answer = await self._ask("results", call, secrets)
+            if not _answers.is_ok(answer):
+                raise await self._refused("results", answer, ())
+            document = await answer.document()
+        values = {k: _answers.search(o.path, document) for k, o in declared.items()}
+        return {
+            name: _answers.as_output(declared[name].type, value)
+            for name, value in values.items()
+            if value is not None or declared[name].type == "any"
+        }
+
+    def _link(self, link: LogLink, meta: HttpMeta, document: Any) -> TaskLog | None:
+        """Return a link for humans, None for one that is not there or no web page."""
+        if link.url is not None:
+            url: Any = _templates.fill_text(link.url, job_scope(meta))
+        else:
+            url = _answers.search(link.path or "", document)
+        if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+            return None
+        return TaskLog(name=link.name, uri=url)
+
+    def _job_call(self, what: str, request: Request, meta: HttpMeta) -> Call:
+        """Make a request about a job of ours.
+
+        Raises:
+            TransientError: The job is another host's, or its id fits no path.
+        """
+        if meta.host != self._host:
+            raise TransientError(
+                f"job {meta.job_id} is at {meta.host}; the definition of"
+                f" {self.task_type_name!r} names {self._host} by now"
+            )
+        try:
+            return self._builder.about(request, meta)
+        except ValueError as error:
+            raise TransientError(f"{what}: {error}") from error
+
+    async def _ask(self, what: str, call: Call, secrets: Mapping[str, Any]) -> Answer:
+        """Send a request that may be repeated later."""
+        try:
+            return await self._send(call, secrets, renew=True)
+        except (NotSentError, BrokenError, NonsenseError) as error:
+            raise TransientError(f"{what}: {self._redact(str(error))}") from error
+
+    async def _send(
+        self, call: Call, secrets: Mapping[str, Any], *, renew: bool
+    ) -> Answer:
+        """Send a request with credentials; once more if a new token may help."""
+        credentials = await self._credentials.headers(secrets)
+        answer = await self._client.send(call, credentials)
+        stale = answer.status == _answers.UNAUTHORIZED and self._credentials.renewable
+        if not stale or not renew:
+            return answer
+        credentials = await self._credentials.headers(secrets, refused=credentials)
+        return await self._client.send(call, credentials)
+
+    async def _refused(
+        self, what: str, answer: Answer, gone: tuple[int, ...]
+    ) -> Exception:
+        said = await self._said(answer)
+        return _answers.refused(what, answer, said, gone, self._wait_s(answer))
+
+    async def _said(self, answer: Answer) -> str:
+        return self._redact(
+            await _answers.said_by(answer, self.definition.status.error)
+        )
+
+    def _redact(self, text: str) -> str:
+        return self._credentials.redact(text)
+
+    def _wait_s(self, answer: Answer) -> float | None:
+        longest = self.definition.limits.retry_after.total_seconds()
+        return _answers.retry_after(answer.headers, self._clock, longest)
+
+
+class _Unnamed:
+    """What a definition names no place for."""
+
+
+_UNNAMED = _Unnamed()
+
+
+def _item(find: Find, document: Any, token: str) -> Any:
+    """Return the item of a search that is the token's job, None for none.
+
+    Raises:
+        NonsenseError: The answer has no list, or does not prove that there is none.
+    """
+    items = _answers.search(find.items, document)
+    if isinstance(items, dict):
+        items = [items]
+    if not isinstance(items, list):
+        raise NonsenseError(f"items: {find.items}: there is no list of jobs")
+    if find.match is None:
+        return items[0] if items else None
+    for item in items:
+        if _answers.search(find.match, item) == token:
+            return item
+    if items and not find.lists_all:
+        raise NonsenseError(
+            f"the search gave {len(items)} jobs of others: the service does not search"
+            " by token, or match is wrong (or say lists_all: true)"
+        )
+    return None
+
+
+def _policy(definition: HttpDefinition) -> Policy:
+    """Return a policy whose timeouts leave the client's time to strike first."""
+    limits = definition.limits
+    plain = Policy()
+    whole = limits.connect + limits.answer + _MARGIN
+    asked = max(plain.get_timeout, whole)
+    create = max(plain.create_timeout, limits.connect + limits.submit_answer + _MARGIN)
+    told = definition.policy.model_dump(exclude_none=True)
+    first, longest = told.get("poll_delay_min"), told.get("poll_delay_max")
+    if first is not None and longest is None:
+        told["poll_delay_max"] = max(first, plain.poll_delay_max)
+    if longest is not None and first is None:
+        told["poll_delay_min"] = min(longest, plain.poll_delay_min)
+    return Policy(
+        create_timeout=create,
+        create_hard_timeout=max(create, plain.create_hard_timeout),
+        get_timeout=asked,
+        delete_timeout=asked,
+        find_timeout=asked,
+        **told,
+    )
