@@ -3,6 +3,7 @@
 board     a shared page: what the worker was doing when it was killed
 scenario  which jobs a worker submits, what goes wrong with each, how it ends
 worker    the process that is killed: an Orchestrator on a database
+canaries  secrets that the services quote, and the search for what is left of them
 audit     questions to the orchestrator's database
 judge     database against witness: lost, duplicated, orphaned, rewritten
 campaign  the loop: start, kill, restart, finish, judge; prints the figures

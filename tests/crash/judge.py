@@ -31,6 +31,7 @@ KINDS_OF_FINDING = (
     "wrong end",
     "unfenced",
     "zombie write",
+    "leaked",
 )
 _FORGETTING = frozenset({ServiceClass.NEITHER, ServiceClass.TIMED})
 

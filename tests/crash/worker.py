@@ -30,7 +30,8 @@ from orchestrator._storage import Apply, _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
-from tests.crash.board import CUT_OFF, Board
+from tests.crash.board import CUT_OFF, QUOTED, Board
+from tests.crash.canaries import SECRET, VARIABLE, Indiscreet, redact_nothing
 from tests.crash.hand import Hand
 from tests.crash.points import Points
 from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
@@ -79,8 +80,8 @@ def say(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-def task_of(plan: Plan, task_type: str) -> TaskTemplate:
-    """Return the task of one submission."""
+def task_of(plan: Plan, task_type: str, *, secret: bool = False) -> TaskTemplate:
+    """Return the task of one submission, with a reference to a *secret* or none."""
     limit = timedelta(seconds=plan.kind.run_timeout_s)
     return TaskTemplate(
         name=plan.kind_name.replace(" ", "_"),
@@ -88,15 +89,16 @@ def task_of(plan: Plan, task_type: str) -> TaskTemplate:
         task_type=task_type,
         retries=RetryStrategy(count=plan.kind.retries),
         timeout=Timeout(max_runtime=limit) if limit else None,
+        secrets=[SECRET] if secret else None,
     )
 
 
 async def submit(
-    orchestrator: Orchestrator, plan: Plan, task_type: str, hand: Hand
+    orchestrator: Orchestrator, plan: Plan, task: TaskTemplate, hand: Hand
 ) -> Handle:
     """Submit one job; a rerun gets the execution that the first run made."""
     handle = await orchestrator.submit(
-        task_of(plan, task_type),
+        task,
         {"spec": json.dumps(plan.spec.to_json())},
         idempotency_key=plan.key,
         labels={"kind": plan.kind_name.replace(" ", "_")},
@@ -139,8 +141,12 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         stopping=(lambda: say("STOPPED")) if options.stop_at else None,
         seen=hand.seen,
     )
+    told = {"quote": Indiscreet(lambda: board.reached(QUOTED))}
     connector = CONNECTORS[service](
-        client, policy=policy_of(service), around=hand.around
+        client,
+        policy=policy_of(service),
+        around=hand.around,
+        **(told if options.secret else {}),
     )
     registry = Registry()
     registry.register(connector)
@@ -167,8 +173,12 @@ async def work(options: argparse.Namespace, board: Board) -> None:
             cut_commits(orchestrator, options.cut_commits, board)
         hand.orchestrator = orchestrator
         task_type = connector.task_type_name
+        tasks = [task_of(plan, task_type, secret=options.secret) for plan in plans]
         handles = await asyncio.gather(
-            *(submit(orchestrator, plan, task_type, hand) for plan in plans)
+            *(
+                submit(orchestrator, plan, task, hand)
+                for plan, task in zip(plans, tasks, strict=True)
+            )
         )
         await asyncio.gather(*(handle.wait() for handle in handles))
         await hand.finish()
@@ -203,6 +213,14 @@ async def _stdin_closes() -> None:
     loop.remove_reader(sys.stdin.fileno())
 
 
+def _log_everything(path: Path) -> None:
+    """Let the engine's log, from DEBUG on, go to a file as well."""
+    logger = logging.getLogger("orchestrator")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(logging.FileHandler(path))
+    logging.getLogger().handlers[0].setLevel(logging.ERROR)
+
+
 def _print_stacks() -> None:
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
@@ -210,6 +228,10 @@ def _print_stacks() -> None:
 
 async def _main(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    if options.log is not None:
+        _log_everything(options.log)
+    if options.redaction_off:
+        redact_nothing()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _print_stacks)
     with Board(options.board, FAULT_POINTS) as board:
         await work(options, board)
@@ -234,6 +256,11 @@ def main() -> None:
     parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
     parser.add_argument("--without", action="append", default=[], help="a kind")
     parser.add_argument("--linger", action="store_true", help="until stdin closes")
+    parser.add_argument(
+        "--secret", action="store_true", help=f"that is in ${VARIABLE}, and quoted"
+    )
+    parser.add_argument("--redaction-off", action="store_true", help="to see it leak")
+    parser.add_argument("--log", type=Path, help="everything, appended to a file")
     with suppress(KeyboardInterrupt):
         asyncio.run(_main(parser.parse_args()))
 
