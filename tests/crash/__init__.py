@@ -9,6 +9,7 @@ judge     database against witness: lost, duplicated, orphaned, rewritten
 campaign  the loop: start, kill, restart, finish, judge; prints the figures
 sentry    triggers in the database: who writes without the lease is noted
 crew      several workers at once on one database, and their judgement
+poison    bad rows beside good ones: ``python -m tests.crash.poison``
 two       two workers, one of them killed or stopped: ``python -m tests.crash.two``
 zombies   one stops, another takes over: ``python -m tests.crash.zombies``
 """

@@ -164,6 +164,7 @@ async def work(options: argparse.Namespace, board: Board) -> None:
     config = Config(
         lease=timedelta(seconds=options.lease),
         heartbeat=timedelta(seconds=options.lease / 4),
+        in_flight_max=options.in_flight,
     )
     async with Orchestrator(
         options.database, config=config, registry=registry, faults=faults
@@ -251,6 +252,7 @@ def main() -> None:
     parser.add_argument("--kill-after-random", help="seed: die at a random point")
     parser.add_argument("--stop-at", default="", help="NAME:N, stop there")
     parser.add_argument("--lease", type=float, default=60.0, help="seconds")
+    parser.add_argument("--in-flight", type=int, default=1000, help="steps at once")
     parser.add_argument("--wait", action="store_true", help="for a line, when READY")
     parser.add_argument("--fence-off", action="store_true", help="to see what breaks")
     parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
