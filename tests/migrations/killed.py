@@ -1,7 +1,8 @@
 """The first migration, killed: ``python -m tests.migrations.killed``.
 
-A SIGKILL at each statement, each in a process of its own, on a new file. What it leaves has nothing of ours, and
-the next start completes it to the same schema. Exits with 1 if one does not.
+A SIGKILL before each statement, each in a process of its own, on a new file. What it
+leaves has nothing of ours, and the next start completes it to the same schema. Exits
+with 1 if one does not.
 """
 
 from __future__ import annotations
