@@ -24,7 +24,13 @@ CUT_OFF = "commits cut off"
 QUOTED = "secrets quoted"
 """Counts texts in which the service quoted the secret of a call."""
 
-_COUNTERS = (*PLACES, CUT_OFF, QUOTED)
+READ_BACK = ("transitions read back, done", "transitions read back, not done")
+"""Counts what the writer found out about a commit that was cut off."""
+
+MISREAD = "transitions misread"
+"""Counts those of them for which the driver's truth was another."""
+
+_COUNTERS = (*PLACES, CUT_OFF, QUOTED, *READ_BACK, MISREAD)
 _WORD = struct.calcsize("I")
 
 

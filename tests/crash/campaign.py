@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from orchestrator._faults import FAULT_POINTS
 from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
-from tests.crash.board import CUT_OFF, QUOTED
+from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK
 from tests.crash.canaries import VARIABLE, canary, traces, traces_in
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import (
@@ -244,7 +244,12 @@ class Campaign:
             totals.reached[point] += reading.counts[point]
             if reading.counts[point]:
                 self._seen[point] = reading.counts[point]
-        self._unresolved[CUT_OFF] += reading.counts[CUT_OFF]
+        for what in (CUT_OFF, *READ_BACK):
+            self._unresolved[what] += reading.counts[what]
+        misread = reading.counts[MISREAD]
+        if misread:
+            line = f"life {self.lives}: {misread} transitions of commits cut off"
+            self.verdict.found("misread", [line])
         if not life.killed:
             self._misses[kill.point] += 1
             self._not_killed(life)

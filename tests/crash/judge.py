@@ -32,6 +32,7 @@ KINDS_OF_FINDING = (
     "unfenced",
     "zombie write",
     "leaked",
+    "misread",
 )
 _FORGETTING = frozenset({ServiceClass.NEITHER, ServiceClass.TIMED})
 

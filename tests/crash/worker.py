@@ -30,7 +30,7 @@ from orchestrator._storage import Apply, _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
-from tests.crash.board import CUT_OFF, QUOTED, Board
+from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK, Board
 from tests.crash.canaries import SECRET, VARIABLE, Indiscreet, redact_nothing
 from tests.crash.hand import Hand
 from tests.crash.points import Points
@@ -120,6 +120,19 @@ def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
         plan.append(rng.choice(("before", "after")))
     commits = Commits(orchestrator._engine.store, *plan)
     commits.failed = lambda: board.reached(CUT_OFF)
+    landed = Apply.landed
+
+    async def judged(item: Apply, tx: Tx) -> bool:
+        found = await landed(item, tx)
+        if item.change.cause is not None:
+            # Only we know what became of the commit; a guard may have refused as well.
+            done = commits.seen[-1] == "after" and bool(item.result)
+            board.reached(READ_BACK[not found])
+            if found != done:
+                board.reached(MISREAD)
+        return found
+
+    Apply.landed = judged  # type: ignore[method-assign]
 
 
 async def work(options: argparse.Namespace, board: Board) -> None:
