@@ -132,7 +132,7 @@ def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
                 board.reached(MISREAD)
         return found
 
-    Apply.landed = judged  # type: ignore[method-assign]
+    Apply.landed = judged  # type: ignore[method-assign, assignment]
 
 
 async def work(options: argparse.Namespace, board: Board) -> None:
