@@ -45,21 +45,54 @@ def spellings(value: str) -> set[str]:
     return {form for form in forms if len(form) >= _SHORTEST}
 
 
-def _spelled(value: str) -> str:
-    """Return a pattern of *value* as it is and as any client URL-encodes it.
+_ESCAPE = r"(?:\\|%(?:25)*+5[cC])"
+"""A backslash as it is or URL-encoded."""
+_LETTERS = {"\n": "n", "\r": "r", "\t": "t"}
+_ENTITIES = {"<": "lt|#60", ">": "gt|#62", '"': "quot|#34", "'": "apos|#39|#x27"}
 
-    Clients agree neither on which characters need it nor on the case of the digits.
+
+def _spelled(value: str) -> str:
+    """Return a pattern of *value* as any client escapes it, also more than once.
+
+    In URLs, JSON, ``repr`` and HTML: a service quotes the body of a request inside a
+    text inside an answer. Clients agree neither on which characters need an escape
+    nor on the case of the digits. What repeats is possessive, so that no text of a
+    service costs more than its length.
     """
-    parts = []
-    for char in value:
-        ways = [re.escape(char)]
-        if not (char.isascii() and char.isalnum()):
-            octets = char.encode("utf-8", "surrogatepass")
-            ways.append(f"(?i:{''.join(f'%{octet:02x}' for octet in octets)})")
-        if char == " ":
-            ways.append(r"\+")
-        parts.append(ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})")
+    parts: list[str] = []
+    for match in re.finditer(r"[A-Za-z0-9]+|\\+|.", value, re.DOTALL):
+        word = match[0]
+        if word.isascii() and word.isalnum():
+            parts.append(word)
+        elif word[0] == "\\":
+            parts.append(f"{_ESCAPE}++")
+        else:
+            before = f"{_ESCAPE}*+" if parts else ""
+            parts.append(f"{before}(?:{'|'.join(_ways(word, first=not parts))})")
     return "".join(parts)
+
+
+def _ways(char: str, *, first: bool) -> list[str]:
+    """Return patterns of one character that is no letter or digit of ASCII."""
+    octets = char.encode("utf-8", "surrogatepass")
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    escaped = [f"u{units[at : at + 4]}" for at in range(0, len(units), 4)]
+    start = _ESCAPE if first else ""
+    ways = [
+        re.escape(char),
+        f"(?i:{''.join(f'%(?:25)*+{octet:02x}' for octet in octets)})",
+        f"(?i:{start}{f'{_ESCAPE}++'.join(escaped)})",
+    ]
+    if char == " ":
+        ways.append(r"\+")
+    if char == "&":
+        ways[0] = "&(?:amp;)*+"
+    if char in _ENTITIES:
+        ways.append(f"&(?:amp;)*+(?:{_ENTITIES[char]});")
+    if char in _LETTERS:
+        # Without the backslash it is a letter like any other.
+        ways.append((start or r"(?<=[\\cC])") + _LETTERS[char])
+    return ways
 
 
 def patterns(value: str) -> set[tuple[int, str]]:
@@ -70,7 +103,10 @@ def patterns(value: str) -> set[tuple[int, str]]:
     if len(value) < _SHORTEST:
         return set()
     plain = {(len(form), re.escape(form)) for form in spellings(value)}
-    return plain | {(len(value), _spelled(value))}
+    # Backslashes at the start tell nothing; a search for them costs their square.
+    core = value.lstrip("\\")
+    escaped = {(len(core), _spelled(core))} if len(core) >= _SHORTEST else set()
+    return plain | escaped
 
 
 class Redactor:
@@ -98,7 +134,8 @@ class Redactor:
         for value in fresh:
             self._values.add(value)
             self._forms |= patterns(value)
-            encoded = len(value.encode("utf-8", "surrogatepass")) * 3
+            # Escaped three times, which is more than services do.
+            encoded = sum(1 if c.isalnum() else 24 for c in value)
             self._longest = max(self._longest, encoded, *map(len, spellings(value)))
         ordered = sorted(self._forms, key=lambda form: (-form[0], form[1]))
         self._pattern = re.compile("|".join(pattern for _, pattern in ordered))

@@ -157,7 +157,9 @@ def _proved_dead(host: str, lock_path: str | None) -> bool:
     if lock_path is None or host != host_name():
         return False
     if not Path(lock_path).exists():
-        return False  # another mount, a moved folder: its lease has to end
+        # Another mount, a moved folder, or a power loss that took the name with it
+        # (nobody syncs the folder): it proves nothing, and the lease has to end.
+        return False
     lock = LockFile.take(lock_path)
     if lock is None:
         return False

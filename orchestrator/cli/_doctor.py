@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OVERDUE = timedelta(minutes=1)
 _PAGE = 1000
+_SHOWN = 5
+"""Ids of a problem that many executions share; ``--json`` has them all."""
 
 _ADVICE = {
     Hold.CONNECTOR_MISSING: "start a process that registers this task type",
@@ -43,12 +45,13 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that does not mend itself."""
+    """Something that does not mend itself; *executions* are those of a whole kind."""
 
     kind: str
     execution_id: str | None
     text: str
     advice: str
+    executions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ async def _orphans(store: Store, now: int, days: int) -> AsyncIterator[Problem]:
 
 async def _unreadable(store: Store) -> AsyncIterator[Problem]:
     """Yield what the loaded connectors could not run or read."""
-    missing: Counter[tuple[str, int]] = Counter()
+    missing: dict[tuple[str, int], list[str]] = {}
     after = None
     while True:
         page = await store.find(phases=LIVE, limit=_PAGE, after=after)
@@ -204,7 +207,7 @@ async def _unreadable(store: Store) -> AsyncIterator[Problem]:
             try:
                 connector = DEFAULT_REGISTRY.get_connector(*kind)
             except ConnectorNotFoundError:
-                missing[kind] += 1
+                missing.setdefault(kind, []).append(execution.id)
                 continue
             if execution.resource_meta is None:
                 continue
@@ -216,9 +219,13 @@ async def _unreadable(store: Store) -> AsyncIterator[Problem]:
         if len(page) < _PAGE:
             break
         after = page[-1].id
-    for (task_type, version), count in sorted(missing.items()):
-        text = f"no connector for {task_type!r} version {version}: {count} live"
-        yield Problem("no connector", None, text, "register it before you deploy")
+    advice = "register it before you deploy"
+    for (task_type, version), ids in sorted(missing.items()):
+        text = f"no connector for {task_type!r} version {version}: {len(ids)} live"
+        some = ", ".join(ids[:_SHOWN])
+        more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+        text = f"{text}: {some}{more}"
+        yield Problem("no connector", None, text, advice, executions=tuple(ids))
 
 
 # What must hold

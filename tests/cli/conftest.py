@@ -63,7 +63,7 @@ class Cli:
 
     def going_on(self, mode: str, task: str = "task") -> str:
         """Return the id of an execution that has come as far as it can."""
-        key = ("--idempotency-key", mode, "--timeout", "0.2", "--json")
+        key = ("--idempotency-key", f"{mode} {task}", "--timeout", "0.2", "--json")
         record: dict[str, str] = {}
         for _ in range(TRIES):
             assert self.run(mode, *key, task=task).code == 1

@@ -21,6 +21,16 @@ PLACES = ("create", "get", "delete", "find", "commit")
 CUT_OFF = "commits cut off"
 """Counts commits that the worker's driver answered with an error, done or not."""
 
+QUOTED = "secrets quoted"
+"""Counts texts in which the service quoted the secret of a call."""
+
+READ_BACK = ("transitions read back, done", "transitions read back, not done")
+"""Counts what the writer found out about a commit that was cut off."""
+
+MISREAD = "transitions misread"
+"""Counts those of them for which the driver's truth was another."""
+
+_COUNTERS = (*PLACES, CUT_OFF, QUOTED, *READ_BACK, MISREAD)
 _WORD = struct.calcsize("I")
 
 
@@ -29,7 +39,7 @@ class Board:
 
     def __init__(self, path: Path, points: Sequence[str]) -> None:
         """Create the page at *path* with a counter for each of *points*."""
-        names = (*PLACES, CUT_OFF, *points)
+        names = (*_COUNTERS, *points)
         self._index = {name: index for index, name in enumerate(names)}
         path.write_bytes(bytes(_WORD * len(names)))
         with path.open("r+b") as file:
@@ -76,7 +86,7 @@ class Reading:
     def __init__(self, path: Path, points: Sequence[str]) -> None:
         """Read the page; one that was never made reads as all zero."""
         raw = path.read_bytes() if path.exists() else b""
-        names = (*PLACES, CUT_OFF, *points)
+        names = (*_COUNTERS, *points)
         raw = raw.ljust(_WORD * len(names), b"\0")
         words = struct.unpack(f"{len(names)}I", raw[: _WORD * len(names)])
         self.counts = dict(zip(names, words, strict=True))

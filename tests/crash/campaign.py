@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 from orchestrator._faults import FAULT_POINTS
 from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
-from tests.crash.board import CUT_OFF
+from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK
+from tests.crash.canaries import VARIABLE, canary, traces, traces_in
 from tests.crash.figures import Totals, load, save, table
 from tests.crash.judge import (
     Acknowledged,
@@ -64,6 +65,7 @@ class Options:
         random_share: Share of kills at random points and random moments.
         without: Kinds of the scenario that are left out.
         cut_commits: Whether the answers of some commits are lost as well.
+        redacted: False switches the redaction off, to see what the search finds.
     """
 
     cycles: int = 200
@@ -74,6 +76,7 @@ class Options:
     random_share: float = 0.25
     without: tuple[str, ...] = ()
     cut_commits: bool = True
+    redacted: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Campaign:
         self._seen: dict[str, int] = {}
         self._batches: list[int] = []
         self._database = self.folder / "orchestrator.db"
+        self._log = self.folder / "worker.log"
         self._audit = Audit(self._database)
         self._witness = Witness(self.server.ledger)
 
@@ -181,6 +185,7 @@ class Campaign:
         )
         life = live(self._orders(kill))
         self._account(kill, life)
+        self._search(life)
         if self._audit.ready():
             judge_kill(self._audit, self.acknowledged, self.verdict)
             self._take_stock()
@@ -210,6 +215,8 @@ class Campaign:
             *("--jobs", str(self.options.jobs), "--seed", str(self.options.seed)),
             *("--batches", ",".join(map(str, self._batches))),
             *("--class", self.service.value, *kill.arguments),
+            *("--secret", "--log", str(self._log)),
+            *(() if self.options.redacted else ("--redaction-off",)),
             *(("--cut-commits", self._dice()) if self._cuts(finish=finish) else ()),
             *(word for kind in self.options.without for word in ("--without", kind)),
         ]
@@ -218,6 +225,7 @@ class Campaign:
             board=board,
             points=POINTS,
             kill_after=kill.after,
+            environment={VARIABLE: canary(f"{self.service}:{self._dice()}:{finish}")},
             quiet=self._quiet if finish else None,
         )
 
@@ -236,7 +244,12 @@ class Campaign:
             totals.reached[point] += reading.counts[point]
             if reading.counts[point]:
                 self._seen[point] = reading.counts[point]
-        self._unresolved[CUT_OFF] += reading.counts[CUT_OFF]
+        for what in (CUT_OFF, *READ_BACK):
+            self._unresolved[what] += reading.counts[what]
+        misread = reading.counts[MISREAD]
+        if misread:
+            line = f"life {self.lives}: {misread} transitions of commits cut off"
+            self.verdict.found("misread", [line])
         if not life.killed:
             self._misses[kill.point] += 1
             self._not_killed(life)
@@ -255,6 +268,23 @@ class Campaign:
         if kill.point:
             totals.points[kill.point] += 1
             totals.landed_at[kill.point] += bool(reading.places)
+
+    def _search(self, life: Life) -> None:
+        """Look for the secret in what the life left: files, log, what it printed.
+
+        The database file itself is searched at the end of the round.
+        """
+        aside = {self._database, *self.folder.glob("ledger.db*")}  # the service's own
+        files = sorted(path for path in self.folder.glob("*.*") if path not in aside)
+        self.verdict.found("leaked", traces_in(files))
+        said = "\n".join(life.said).encode()
+        self.verdict.found("leaked", traces("standard output", said))
+        assert life.reading is not None
+        canaries = self.totals.canaries
+        canaries["searched"] += 1
+        canaries["quoted by the service"] += life.reading.counts[QUOTED]
+        canaries["files"] += len(files) + 1
+        self._log.unlink(missing_ok=True)
 
     def _not_killed(self, life: Life) -> None:
         if life.hung or life.returncode != 0:
@@ -278,6 +308,9 @@ class Campaign:
         if life.errors:
             self.totals.cycles["finished with errors logged"] += 1
             self.totals.note(life.errors.splitlines()[:5])
+        self._search(life)
+        self.verdict.found("leaked", traces_in([self._database]))
+        self.totals.canaries["database files"] += 1
         self.verdict.figures.clear()
         jobs = self._witness.jobs()
         judge(self._audit, jobs, self.plans, self.acknowledged, self.verdict)

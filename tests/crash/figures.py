@@ -24,6 +24,7 @@ _COUNTERS = (
     "findings",
     "jobs",
     "ambiguous",
+    "canaries",
     "seeds",
 )
 
@@ -44,6 +45,7 @@ class Totals:
         jobs: Figures of the last judgement of each run.
         ambiguous: What nobody knew after a kill, or after a commit whose answer was
             lost, and what was resolved since: nothing of it is among the findings.
+        canaries: Secrets, how often a service quoted one, and where it was searched.
         seeds: Kills per seed; a seed is entered when its run begins.
         examples: The first findings, as text.
     """
@@ -56,6 +58,7 @@ class Totals:
     findings: Counter[str] = field(default_factory=Counter)
     jobs: Counter[str] = field(default_factory=Counter)
     ambiguous: Counter[str] = field(default_factory=Counter)
+    canaries: Counter[str] = field(default_factory=Counter)
     seeds: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -143,6 +146,7 @@ def table(service: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
     kills = f"{totals.kills}, of these inside a call or a commit {totals.landed}"
     findings = ", ".join(f"{kind} {totals.findings[kind]}" for kind in KINDS_OF_FINDING)
     ambiguous = ", ".join(f"{what} {n}" for what, n in sorted(totals.ambiguous.items()))
+    canaries = ", ".join(f"{what} {n}" for what, n in totals.canaries.items())
     seeds = ", ".join(sorted(totals.seeds, key=int))
     rarest, hits = totals.rarest(points)
     return [
@@ -153,6 +157,7 @@ def table(service: str, totals: Totals, points: tuple[str, ...]) -> list[str]:
         f"  kills        {kills} ({places})",
         f"  at the end   {jobs}",
         f"  ambiguous    {ambiguous}",
+        f"  canaries     {canaries}, found {totals.findings['leaked']}",
         f"  violations   {findings}",
         *(f"    {line}" for line in totals.examples),
     ]

@@ -31,6 +31,8 @@ KINDS_OF_FINDING = (
     "wrong end",
     "unfenced",
     "zombie write",
+    "leaked",
+    "misread",
 )
 _FORGETTING = frozenset({ServiceClass.NEITHER, ServiceClass.TIMED})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from tests.crash.board import Reading
 from tests.jobserver.launch import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _LOOK_S = 0.05
@@ -56,6 +57,7 @@ class Orders:
         board: Its page, see ``tests.crash.board``.
         points: The named points, as the worker counts them.
         kill_after: Kill from outside so long after the line of that first word.
+        environment: Variables that it has besides ours.
         quiet: Asked, once all is terminal, whether the worker may stop; without
             it the worker stops by itself.
         quiet_s: Longest wait for it.
@@ -65,6 +67,7 @@ class Orders:
     board: Path
     points: Sequence[str]
     kill_after: tuple[str, float] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     quiet: Callable[[], bool] | None = None
     quiet_s: float = 5.0
 
@@ -79,6 +82,7 @@ def live(orders: Orders) -> Life:
         subprocess.Popen(
             command,
             cwd=ROOT,
+            env={**os.environ, **orders.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator._secrets import Redactor
 from orchestrator.testing import ServiceClass
 from tests.crash.campaign import POINTS, Options, reachable, run_class
+from tests.crash.canaries import KEYWORD, Indiscreet, canary, traces
 from tests.crash.figures import Totals, load, table
 from tests.jobserver.launch import ROOT
 
@@ -53,6 +55,7 @@ def test_other_classes_keep_their_smaller_promise(
     run_class(service, options, tmp_path, totals)
     assert totals.clean, "\n".join(table(service.value, totals, options.points))
     assert totals.kills == 4
+    assert totals.canaries["quoted by the service"] > 100
 
 
 def _campaign(totals: Path, cycles: int) -> subprocess.Popen[bytes]:
@@ -84,6 +87,33 @@ def test_a_campaign_that_is_killed_itself_goes_on(tmp_path: Path) -> None:
         "\n".join(table("I", after, reachable(ServiceClass.IDEMPOTENT, POINTS)))
         in printed.decode()
     )
+
+
+@pytest.mark.timeout(120)
+def test_without_redaction_the_canaries_are_found(tmp_path: Path) -> None:
+    """In the database and in its WAL, raw and in base64: the search is not blind."""
+    totals = Totals()
+    points = ("end.after_commit",)
+    options = Options(cycles=1, jobs=25, points=points, random_share=0, redacted=False)
+    run_class(ServiceClass.IDEMPOTENT, options, tmp_path, totals)
+    report = "\n".join(table("I", totals, points))
+    found = "\n".join(totals.examples)
+    assert totals.findings["leaked"], report
+    assert "its head, in orchestrator.db-wal" in found, report
+    assert "its tail, in orchestrator.db\n" in f"{found}\n", report
+    assert "in base64" in found, report
+    assert "in worker.log" in found, report
+
+
+def test_a_canary_is_found_in_every_spelling_of_a_service() -> None:
+    """Whatever stands before and behind it."""
+    value = canary("0")
+    ways = Indiscreet(lambda: None)
+    texts = [ways("said", {KEYWORD: value}) for _ in range(8)]
+    assert [bool(traces("it", text.encode())) for text in texts] == [False, *[True] * 7]
+    redactor = Redactor()
+    redactor.register({KEYWORD: value})
+    assert not any(traces("it", redactor.redact(text).encode()) for text in texts)
 
 
 def test_there_are_at_least_twenty_named_points() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.testing import ServiceClass
-from tests.crash import sentry
+from tests.crash import poison, sentry
 from tests.crash.command import Cycle
 from tests.crash.figures import Totals, summary
 from tests.crash.two import ENDS, fail
@@ -86,6 +86,18 @@ def test_the_survivor_of_two_brings_everything_to_its_end(
     assert totals.cycles["stopped at a point"] == 1, report
     assert totals.jobs[sentry.BROKEN] > 0, report
     assert totals.jobs[sentry.CLAIMED] > 0, report
+
+
+@pytest.mark.may_block  # it fills the first database in this process
+def test_bad_rows_do_not_delay_the_good_ones(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """Calls that hang, metas that nobody can read, garbage: told by the ledger."""
+    alone = poison.run(tmp_path / "alone", server, jobs=30, bad=0)
+    beside = poison.run(tmp_path / "beside", server, jobs=30, bad=60)
+    assert poison.kept(alone, beside), (alone, beside)
+    assert beside.ended == 30
+    assert beside.bad_calls > 30
 
 
 def _duel(what: str, *, fenced: bool = True) -> Callable[[Cycle], None]:

@@ -32,7 +32,8 @@ from orchestrator._storage import _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
-from tests.crash.board import CUT_OFF, Board
+from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK, Board
+from tests.crash.canaries import SECRET, VARIABLE, Indiscreet, redact_nothing
 from tests.crash.hand import Hand
 from tests.crash.points import Points
 from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
@@ -82,8 +83,8 @@ def say(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-def task_of(plan: Plan, task_type: str) -> TaskTemplate:
-    """Return the task of one submission."""
+def task_of(plan: Plan, task_type: str, *, secret: bool = False) -> TaskTemplate:
+    """Return the task of one submission, with a reference to a *secret* or none."""
     limit = timedelta(seconds=plan.kind.run_timeout_s)
     return TaskTemplate(
         name=plan.kind_name.replace(" ", "_"),
@@ -91,15 +92,16 @@ def task_of(plan: Plan, task_type: str) -> TaskTemplate:
         task_type=task_type,
         retries=RetryStrategy(count=plan.kind.retries),
         timeout=Timeout(max_runtime=limit) if limit else None,
+        secrets=[SECRET] if secret else None,
     )
 
 
 async def submit(
-    orchestrator: Orchestrator, plan: Plan, task_type: str, hand: Hand
+    orchestrator: Orchestrator, plan: Plan, task: TaskTemplate, hand: Hand
 ) -> Handle:
     """Submit one job; a rerun gets the execution that the first run made."""
     handle = await orchestrator.submit(
-        task_of(plan, task_type),
+        task,
         {"spec": json.dumps(plan.spec.to_json())},
         idempotency_key=plan.key,
         labels={"kind": plan.kind_name.replace(" ", "_")},
@@ -121,6 +123,19 @@ def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
         plan.append(rng.choice(("before", "after")))
     commits = Commits(orchestrator._engine.store, *plan)
     commits.failed = lambda: board.reached(CUT_OFF)
+    landed = Apply.landed
+
+    async def judged(item: Apply, tx: Tx) -> bool:
+        found = await landed(item, tx)
+        if item.change.cause is not None:
+            # Only we know what became of the commit; a guard may have refused as well.
+            done = commits.seen[-1] == "after" and bool(item.result)
+            board.reached(READ_BACK[not found])
+            if found != done:
+                board.reached(MISREAD)
+        return found
+
+    Apply.landed = judged  # type: ignore[method-assign, assignment]
 
 
 async def work(options: argparse.Namespace, board: Board) -> None:
@@ -142,8 +157,12 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         stopping=(lambda: say("STOPPED")) if options.stop_at else None,
         seen=hand.seen,
     )
+    told = {"quote": Indiscreet(lambda: board.reached(QUOTED))}
     connector = CONNECTORS[service](
-        client, policy=policy_of(service, options.call_timeout), around=hand.around
+        client,
+        policy=policy_of(service, options.call_timeout),
+        around=hand.around,
+        **(told if options.secret else {}),
     )
     registry = Registry()
     registry.register(connector)
@@ -161,6 +180,7 @@ async def work(options: argparse.Namespace, board: Board) -> None:
     config = Config(
         lease=timedelta(seconds=options.lease),
         heartbeat=timedelta(seconds=options.heartbeat or options.lease / 4),
+        in_flight_max=options.in_flight,
     )
     async with Orchestrator(
         options.database, config=config, registry=registry, faults=faults
@@ -170,8 +190,12 @@ async def work(options: argparse.Namespace, board: Board) -> None:
             cut_commits(orchestrator, options.cut_commits, board)
         hand.orchestrator = orchestrator
         task_type = connector.task_type_name
+        tasks = [task_of(plan, task_type, secret=options.secret) for plan in plans]
         handles = await asyncio.gather(
-            *(submit(orchestrator, plan, task_type, hand) for plan in plans)
+            *(
+                submit(orchestrator, plan, task, hand)
+                for plan, task in zip(plans, tasks, strict=True)
+            )
         )
         await asyncio.gather(*(handle.wait() for handle in handles))
         await hand.finish()
@@ -212,6 +236,14 @@ async def _stdin_closes() -> None:
     loop.remove_reader(sys.stdin.fileno())
 
 
+def _log_everything(path: Path) -> None:
+    """Let the engine's log, from DEBUG on, go to a file as well."""
+    logger = logging.getLogger("orchestrator")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(logging.FileHandler(path))
+    logging.getLogger().handlers[0].setLevel(logging.ERROR)
+
+
 def _print_stacks() -> None:
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
@@ -219,6 +251,10 @@ def _print_stacks() -> None:
 
 async def _main(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    if options.log is not None:
+        _log_everything(options.log)
+    if options.redaction_off:
+        redact_nothing()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _print_stacks)
     with Board(options.board, FAULT_POINTS) as board:
         await work(options, board)
@@ -240,11 +276,17 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=60.0, help="seconds")
     parser.add_argument("--heartbeat", type=float, help="seconds, else lease / 4")
     parser.add_argument("--call-timeout", type=float, default=CREATE_TIMEOUT_S)
+    parser.add_argument("--in-flight", type=int, default=1000, help="steps at once")
     parser.add_argument("--wait", action="store_true", help="for a line, when READY")
     parser.add_argument("--fence-off", action="store_true", help="to see what breaks")
     parser.add_argument("--cut-commits", default="", help="seed: lose some answers")
     parser.add_argument("--without", action="append", default=[], help="a kind")
     parser.add_argument("--linger", action="store_true", help="until stdin closes")
+    parser.add_argument(
+        "--secret", action="store_true", help=f"that is in ${VARIABLE}, and quoted"
+    )
+    parser.add_argument("--redaction-off", action="store_true", help="to see it leak")
+    parser.add_argument("--log", type=Path, help="everything, appended to a file")
     with suppress(KeyboardInterrupt):
         asyncio.run(_main(parser.parse_args()))
 

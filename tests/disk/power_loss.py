@@ -35,6 +35,8 @@ _LIFE_S = 300.0
 _EXAMPLES_MAX = 6
 WITHOUT = ("never answered", "given up")
 """Kinds of the crash scenario that only take long."""
+LEASE_S = 4
+"""A node whose lock file is lost with its folder's entry is waited for so long."""
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Figures:
     events: Counter[str] = field(default_factory=Counter)
     cuts: int = 0
     images: Counter[str] = field(default_factory=Counter)
+    checkpointed: int = 0
     acknowledged: int = 0
     lossy: Counter[str] = field(default_factory=Counter)
     corrupt: int = 0
@@ -71,6 +74,7 @@ class Figures:
         events = ", ".join(f"{name} {n}" for name, n in sorted(self.events.items()))
         return [
             f"events recorded             {self.events.total()} ({events})",
+            f"checkpoints in the middle   {self.checkpointed}",
             f"cuts                        {self.cuts}",
             f"images tried                {self.images.total()} ({images})",
             f"corrupt                     {self.corrupt}",
@@ -140,6 +144,7 @@ class Trial:
         self._known: dict[Plan, Facts] = {}
         self.disk = disk
         self.owed = Owed()
+        self._checkpoint = False
         self.figures = Figures()
 
     def step(self, event: Event) -> None:
@@ -148,6 +153,11 @@ class Trial:
         self.figures.events[_kind(event)] += 1
         if isinstance(event, Said):
             self.owed.note(event.line)
+            # Another acknowledgement comes after it, so it was no orderly end.
+            self.figures.checkpointed += self._checkpoint
+            self._checkpoint = False
+        elif isinstance(event, Write) and event.name == DATABASE:
+            self._checkpoint = bool(self.owed.transitions)
         self.figures.cuts += 1
         for policy in Policy:
             chance = policy in (Policy.SUBSET, Policy.TEAR)
@@ -216,6 +226,7 @@ def _parse() -> argparse.Namespace:
         "--resume", type=int, default=10, help="how many images an engine goes on with"
     )
     parser.add_argument("--synchronous", choices=("OFF", "NORMAL", "FULL"))
+    parser.add_argument("--checkpoint", type=int, help="the WAL after so many pages")
     parser.add_argument("--scratch", type=Path, help="where; a tmpfs is faster")
     return parser.parse_args()
 
@@ -227,6 +238,9 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
     common += [word for kind in WITHOUT for word in ("--without", kind)]
     if options.synchronous:
         common += ["--synchronous", options.synchronous]
+    if options.checkpoint is not None:
+        common += ["--checkpoint", str(options.checkpoint)]
+    common += ["--lease", str(LEASE_S)]
     batches = [",".join(map(str, range(life + 1))) for life in range(options.lives)]
     with job_server(folder / "ledger.db", seed=str(options.seed)) as server:
         lives = [[*common, "--batches", numbers] for numbers in batches]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.crash.scenario import Plan
     from tests.jobserver.launch import RunningServer
 
+_LOCKS_LEFT = 0.5
+_BEFORE_THE_CUT = ("--synchronous", "--checkpoint")
 _COUNTED = ("lost", "duplicated", "orphaned", "overlapping", "history")
 """Not the ends: the service has seen the future of this image already, so a job that
 was to be timed out, say, has been cancelled before."""
@@ -60,7 +62,7 @@ def resume(
         if number in cuts:
             policy = rng.choice(list(Policy))
             write_image(disk.build(disk.plan(policy, rng), rng), database.parent)
-            _leave_locks(database)
+            _leave_locks(database, rng)
             findings = _go_on(database, server, arguments, owed)
             what = f"engine after cut {number + 1}, {policy}"
             resumed.findings += [f"{what}: {line}" for line in findings]
@@ -69,14 +71,21 @@ def resume(
     return resumed
 
 
-def _leave_locks(database: Path) -> None:
-    """Let the lock files of the nodes be there, and free: as after a reboot."""
+def _leave_locks(database: Path, rng: Random) -> None:
+    """Let the lock files of the nodes be there, and free, or not: as after a reboot.
+
+    Nobody syncs their folder, so that a cut may take their names. Who finds none
+    waits for the end of the lease.
+    """
     if not database.exists() or not Audit(database).ready():
         return
     with closing(sqlite3.connect(database)) as db:
         nodes = db.execute("SELECT lock_path FROM node WHERE ended_at IS NULL")
         for (path,) in nodes.fetchall():
-            Path(path).touch()
+            if rng.random() < _LOCKS_LEFT:
+                Path(path).touch()
+            else:
+                Path(path).unlink(missing_ok=True)
 
 
 def _plans(arguments: Sequence[str]) -> list[Plan]:
@@ -106,7 +115,7 @@ def _go_on(
     orders = Orders(
         arguments=[
             *("--database", str(database), "--server", server.address),
-            *("--board", str(board), *_without_synchronous(arguments)),
+            *("--board", str(board), *_for_the_crash_worker(arguments)),
         ],
         board=board,
         points=FAULT_POINTS,
@@ -125,10 +134,10 @@ def _go_on(
     return [f"{kind}: {line}" for kind in _COUNTED for line in verdict.findings[kind]]
 
 
-def _without_synchronous(arguments: Sequence[str]) -> list[str]:
+def _for_the_crash_worker(arguments: Sequence[str]) -> list[str]:
     return [
         word
         for name, value in zip(arguments[::2], arguments[1::2], strict=True)
-        if name != "--synchronous"
+        if name not in _BEFORE_THE_CUT
         for word in (name, value)
     ]

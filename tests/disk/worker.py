@@ -45,13 +45,13 @@ def _replace(owner: type, name: str, function: Callable[..., Any]) -> None:
     setattr(owner, name, function)
 
 
-def set_synchronous(value: str) -> None:
-    """Let every connection be as durable as *value* says, whatever the store sets."""
+def set_pragma(setting: str) -> None:
+    """Give every connection this *setting*, ``name=value``, whatever the store sets."""
 
     @event.listens_for(Pool, "checkout")
     def _checkout(connection: Any, _record: object, _proxy: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA synchronous={value}")
+        cursor.execute(f"PRAGMA {setting}")
         cursor.close()
 
 
@@ -59,10 +59,13 @@ def main() -> None:
     """Read this command line and leave the rest to the crash worker."""
     parser = argparse.ArgumentParser(prog="python -m tests.disk.worker", add_help=False)
     parser.add_argument("--synchronous", choices=("OFF", "NORMAL", "FULL"))
+    parser.add_argument("--checkpoint", type=int, help="the WAL after so many pages")
     options, rest = parser.parse_known_args()
     say_commits()
     if options.synchronous:
-        set_synchronous(options.synchronous)
+        set_pragma(f"synchronous={options.synchronous}")
+    if options.checkpoint is not None:
+        set_pragma(f"wal_autocheckpoint={options.checkpoint}")
     sys.argv[1:] = rest
     worker.main()
 

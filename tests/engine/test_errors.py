@@ -158,6 +158,38 @@ async def test_a_get_that_hangs_is_cut_off_and_spends_budget(
     assert ended.phase == "SUCCEEDED"
 
 
+@pytest.mark.parametrize(("call", "limit"), [("find", 9), ("delete", 7)])
+async def test_delete_and_find_have_time_limits_of_their_own(
+    call: str, limit: int, engine: Start, clock: Clock
+) -> None:
+    """What hangs is asked again later, and costs neither attempt nor a second job."""
+    policy = Policy(
+        jitter=0.0,
+        delete_timeout=timedelta(seconds=7),
+        find_timeout=timedelta(seconds=9),
+    )
+    answers: dict[str, Any] = {"policy": policy, "delete_is_final": True}
+    if call == "find":
+        answers |= {"create": [ConnectionError("cut")], "find": [_hang, Meta("job-9")]}
+    else:
+        answers |= {"get": RUNNING, "delete": [_hang, None]}
+    script = Script(**answers)
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    await clock.settle(orchestrator)
+    if call == "delete":
+        await handle.abort("enough")
+    clock.advance(2)
+    await script.called(call, 1)
+    clock.advance(limit)
+    await clock.settle(orchestrator)
+    said = f"{call} did not answer within {limit} s"
+    assert (await handle.get()).last_error == said
+    ended = await clock.until_ended(orchestrator, handle.id)
+    phase = "SUCCEEDED" if call == "find" else "ABORTED"
+    assert (ended.phase, ended.attempt, script.number("create")) == (phase, 1, 1)
+
+
 async def test_a_poll_budget_that_is_spent_deletes_the_job(
     engine: Start, clock: Clock
 ) -> None:

@@ -168,6 +168,20 @@ async def test_a_secret_that_is_a_number_leaves_details_readable(
     assert ended.custom_info == {"problem": "custom_info holds a secret"}
 
 
+async def test_a_secret_inside_json_inside_a_detail_is_redacted(
+    engine: Start, clock: Clock
+) -> None:
+    """The body of a request as a text: what is escaped in it is escaped again."""
+    secret = 'hun"ter\\2/hunter2'  # noqa: S105 - a test's
+    info = {"request": json.dumps({"key": secret})}
+    answer = Resource(**vars(DONE) | {"custom_info": info})
+    orchestrator = await engine(Script(get=[answer]))
+    orchestrator._engine.redactor.register({"key": secret})
+    handle = await orchestrator.submit(a_task())
+    ended = await clock.until_ended(orchestrator, handle.id)
+    assert ended.custom_info == {"request": '{"key": "***"}'}
+
+
 @pytest.mark.parametrize("length", range(1985, 2003))
 def test_no_part_of_a_secret_is_left_where_a_link_is_cut(length: int) -> None:
     """A link is redacted before it is cut, and the cut before it spares no half."""

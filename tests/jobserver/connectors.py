@@ -8,13 +8,13 @@ means "nobody knows".
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flyteidl2.core.execution_pb2 import TaskExecution
+from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import AsyncConnector, Resource, ResourceMeta
 from orchestrator.errors import (
@@ -54,6 +54,15 @@ def _quiet(_verb: str, _token: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+Quote = Callable[[str, Mapping[str, Any]], str]
+"""Called with a text of the service and what the call was given, its secrets among
+it; what it returns is said instead."""
+
+
+def _discreet(text: str, _given: Mapping[str, Any]) -> str:
+    return text
+
+
 @dataclass
 class JobMeta(ResourceMeta):
     """The handle of a job: its id is all that the server needs.
@@ -84,10 +93,12 @@ class JobServerConnector(AsyncConnector[JobMeta]):
         *,
         policy: Policy | None = None,
         around: Around = _quiet,
+        quote: Quote = _discreet,
     ) -> None:
-        """Talk through *client*; *around* sees every call."""
+        """Talk through *client*; *around* sees every call, *quote* every text."""
         self._client = client
         self._around = around
+        self._quote = quote
         self.policy = policy
 
     async def create(
@@ -104,39 +115,48 @@ class JobServerConnector(AsyncConnector[JobMeta]):
         spec = json.loads((inputs or {}).get("spec") or "{}")
         with self._around("create", token):
             body = {"token": token, "spec": spec}
-            answer = await self._call("POST", "jobs", body)
+            answer = await self._call("POST", "jobs", kwargs, body)
             return JobMeta(answer.body["id"], token)
 
     async def get(self, resource_meta: JobMeta, **kwargs: Any) -> Resource:
         """Look at the job."""
         with self._around("get", resource_meta.token):
-            answer = await self._call("GET", f"jobs/{resource_meta.job_id}")
+            answer = await self._call("GET", f"jobs/{resource_meta.job_id}", kwargs)
         state = State(answer.body["state"])
         done = state is State.SUCCEEDED
         outputs = {"job_id": resource_meta.job_id, "token": answer.body["token"]}
+        said = self._quote("", kwargs)
+        message = f"{state.lower()} after {answer.body['polls']} polls"
         return Resource(
             phase=_PHASES[state],
-            message=f"{state.lower()} after {answer.body['polls']} polls",
+            message=self._quote(message, kwargs),
             outputs=outputs if done else None,
+            log_links=[TaskLog(name="page", uri=said)] if said else None,
+            custom_info={"request": said} if said else None,
         )
 
     async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
         """Cancel the job; what is gone already is no error."""
         with self._around("delete", resource_meta.token):
-            await self._call("DELETE", f"jobs/{resource_meta.job_id}")
+            await self._call("DELETE", f"jobs/{resource_meta.job_id}", kwargs)
 
     def job_key(self, resource_meta: JobMeta) -> str:
         """Return the server's own id."""
         return resource_meta.job_id
 
-    async def _call(self, method: str, path: str, body: object = None) -> Answer:
+    async def _call(
+        self, method: str, path: str, given: Mapping[str, Any], body: object = None
+    ) -> Answer:
         try:
             answer = await self._client.request(method, f"/{self.service}/{path}", body)
         except NotSentError as error:
-            raise TransientError(str(error)) from error
+            raise TransientError(self._quote(str(error), given)) from error
+        except ConnectionError as error:
+            raise type(error)(self._quote(str(error), given)) from error
         if answer.status < 300:
             return answer
         detail = f"{method} {path}: {answer.status} {answer.body.get('error', '')}"
+        detail = self._quote(detail, given)
         match answer.status:
             case 429:
                 seconds = float(answer.headers.get("retry-after", "0"))
@@ -179,7 +199,7 @@ class JobServerL(JobServerConnector):
         """Search the job of a token."""
         with self._around("find", token):
             try:
-                answer = await self._call("GET", f"jobs?token={token}")
+                answer = await self._call("GET", f"jobs?token={token}", kwargs)
             except ResourceGoneError:
                 return None
             return JobMeta(answer.body["id"], token)

@@ -131,7 +131,7 @@ def test_class_l_finds_by_token(server: RunningServer, token: str) -> None:
         assert await connector.find(token) == meta
         other = CONNECTORS[ServiceClass.NEITHER](client)
         with pytest.raises(PermanentError):
-            await other._call("GET", f"jobs?token={token}")
+            await other._call("GET", f"jobs?token={token}", {})
 
     talk(server, conversation)
 

@@ -21,6 +21,7 @@ from orchestrator._storage._migrate import VERSION_TABLE, revision_of
 from orchestrator.errors import SchemaMismatchError
 from tests.crash.audit import Audit
 from tests.engine.kit import DONE, Clock, Script, a_task, registry_of
+from tests.migrations import killed
 from tests.support import future
 
 if TYPE_CHECKING:
@@ -92,30 +93,30 @@ def test_an_upgrade_that_is_killed_at_any_statement_leaves_the_old_version_whole
     """All or nothing, rows included; this version works on, and a rerun completes."""
     folder = tmp_path / "killed"
     folder.mkdir()
-    killed = int(the_future(path, "additive", "--kill-each", str(folder)))
-    assert killed > len(future.KINDS["additive"])
+    total = int(the_future(path, "additive", "--kill-each", str(folder)))
+    assert total > len(future.KINDS["additive"])
     before = Audit(path).snapshot()
-    for number in range(killed):
+    for number in range(total):
         copy = folder / f"{number}.db"
         assert revision(copy) == HEAD, number
         assert ask(copy, "PRAGMA integrity_check") == [("ok",)]
         assert Audit(copy).snapshot() == before, number
-    again = folder / f"{killed - 1}.db"
+    again = folder / f"{total - 1}.db"
     with future.future("additive"):
         future.upgrade(again)
-    for whole in (again, folder / f"{killed}.db"):
+    for whole in (again, folder / f"{total}.db"):
         assert revision(whole) == future.FUTURE
         colours = ask(whole, "SELECT colour FROM execution ORDER BY 1")
         assert colours == [("blue",), ("old",)]
 
 
-def test_a_first_migration_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    """Real SIGKILLs; the test beside this one raises at each statement."""
-    every = ("--kill-each", str(tmp_path), "--step", "11")
-    killed = int(the_future(tmp_path / "none", "none", *every))
-    assert killed > 4
-    for number in range(killed):
-        assert ask(tmp_path / f"{number}.db", "SELECT * FROM sqlite_master") == []
+def test_a_first_migration_that_is_killed_leaves_nothing_and_a_rerun_completes_it(
+    tmp_path: Path,
+) -> None:
+    """Real SIGKILLs, at each 11th statement; the command takes every one."""
+    found = killed.first_migration(tmp_path, step=11)
+    assert found.killed > 4
+    assert (found.empty, found.completed) == (found.killed, found.killed)
 
 
 async def test_this_version_refuses_a_database_that_a_newer_one_has_upgraded(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator._machine import decide
-from orchestrator._phase import Cleanup, Phase, RemotePhase
+from orchestrator._phase import TERMINAL, Cleanup, Phase, RemotePhase
 from orchestrator._records import Call, Change, Failure, Got, Timer
 from tests.support.factories import (
     HOUR,
@@ -116,11 +116,49 @@ def test_a_failed_call_means_what_the_table_says(
     assert str(change.sets.get("hold") or "-") == hold
 
 
+SPENDS = """
+TRANSIENT    budget budget budget budget
+THROTTLED    budget budget budget budget
+UNAUTHORIZED -      -      -      -
+SECRET       -      -      -      -
+META         -      -      -      -
+GONE         budget retry  -      budget
+PERMANENT    -      budget budget budget
+NOT_CREATED  retry  -      -      -
+TIMEOUT      budget budget budget budget
+ERROR        budget budget budget budget
+"""
+"""What one more failed call costs, by call as in `TABLES`: of a streak of errors."""
+
+
+@pytest.mark.parametrize("line", SPENDS.strip().splitlines())
+def test_a_failed_call_spends_a_retry_or_its_budget_or_nothing(line: str) -> None:
+    """A retry is the next attempt; the budget is the streak and the time it took."""
+    failure, *spends = line.split()
+    timer = Timer(
+        errors=1, errors_since=NOW - HOUR, budget_us=7, called_at=NOW - SECOND
+    )
+    for call, spent in zip(TABLES, spends, strict=True):
+        if failure == "NOT_CREATED" and call is not Call.CREATE:
+            continue
+        change = _decide(call, failure, timer=timer, **OLD_JOB)
+        assert change.attempt == (2 if spent == "retry" else 1), call
+        counted = change.timer and (change.timer.errors, change.timer.budget_us)
+        if spent == "budget":
+            assert counted == (2, 7 + SECOND), call
+        elif spent == "retry":
+            assert counted == (0, 0), call
+        else:
+            assert counted in ((1, 7), None), call
+            assert (counted is None) == (change.phase in TERMINAL), call
+
+
 def test_every_call_has_a_line_for_every_failure() -> None:
     """NOT_CREATED is asserted by a create alone."""
     for call in PHASES:
         told = {failure for c, failure, *_ in LINES if c is call}
         assert told | {"NOT_CREATED"} == set(Failure)
+    assert {line.split()[0] for line in SPENDS.strip().splitlines()} == set(Failure)
 
 
 @pytest.mark.parametrize("call", PHASES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -112,6 +114,46 @@ def test_every_spelling_of_a_secret_is_replaced(spelling: str) -> None:
     assert "***" in text
     assert text.startswith("denied for ")
     assert text.endswith("at 12:00")
+
+
+KEY = '-----BEGIN "KEY"-----\nab/c\\d<&>\'\u00fc\U0001f511\nend'
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        json.dumps(json.dumps(KEY)[1:-1])[1:-1],
+        json.dumps(json.dumps(KEY, ensure_ascii=False), ensure_ascii=False)[3:-3],
+        json.dumps(json.dumps(json.dumps(KEY))),
+        repr(json.dumps({"key": KEY})),
+        json.dumps(KEY).replace("/", "\\/"),
+        html.escape(KEY),
+        html.escape(json.dumps(KEY)),
+        quote(quote(KEY, safe=""), safe=""),
+        quote(json.dumps(KEY)),
+    ],
+)
+def test_a_secret_is_replaced_also_if_it_was_escaped_more_than_once(
+    spelling: str,
+) -> None:
+    """Services quote the body of a request inside a text inside an answer."""
+    redactor = Redactor()
+    redactor.register({"password": KEY})
+    text = redactor.redact(f"denied for {spelling} at 12:00")
+    assert "BEGIN" not in text
+    assert "end" not in text.replace("denied", "")
+    assert redactor.redact_start(f"{spelling} {'x' * 99}", len(spelling)) == ""
+
+
+def test_a_text_of_backslashes_costs_no_time() -> None:
+    """No service stops the engine by what it says of a secret."""
+    redactor = Redactor()
+    redactor.register({"a": '\\\\"\\/\n\\"', "b": '"\\"/\u00fc', "c": "\u00fc/&\\"})
+    for unit in ("\\", '\\"', "&", "%25", "\\u00"):
+        text = unit * (65536 // len(unit))
+        began = time.process_time()
+        redactor.redact(text)
+        assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("user", ["u", "us", "use", "user"])
