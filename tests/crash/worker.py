@@ -28,7 +28,7 @@ from orchestrator._config import Config, Policy
 from orchestrator._engine._stepper import Stepper
 from orchestrator._faults import FAULT_POINTS
 from orchestrator._registry import Registry
-from orchestrator._storage import _apply
+from orchestrator._storage import Apply, _apply
 from orchestrator._tasks import RetryStrategy, TaskTemplate, Timeout
 from orchestrator.models import NativeInterface
 from orchestrator.testing import ServiceClass
@@ -43,7 +43,7 @@ from tests.support.faulty import Commits
 
 if TYPE_CHECKING:
     from orchestrator._records import Claimed
-    from orchestrator._storage import Apply
+    from orchestrator._storage._tx import Tx
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from orchestrator import _machine
-from orchestrator._engine import _calls, _guard
+from orchestrator._engine import _calls, _outcomes
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import AbortReason, Cause, Cleanup, Phase
@@ -252,7 +252,7 @@ async def guarded_from_exceptions_alone(
     try:
         outcome = await method(**kwargs)
     except Exception as error:  # noqa: BLE001 - as the guard does
-        outcome = _guard.Raised(error)
+        outcome = _outcomes.Raised(error)
     answer.give(outcome)
     return outcome
 
