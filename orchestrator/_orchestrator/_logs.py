@@ -35,21 +35,36 @@ async def lines(
     execution: Execution, context: Context, redactor: Redactor
 ) -> AsyncIterator[str]:
     """Yield every line of every page, secrets redacted, without control sequences."""
-    connector = context.connector
-    shared = _arguments(execution, context, redactor, "get_logs")
     token = ""
     for _ in range(_PAGES_MAX):
         following = ""
-        kwargs = {**shared, "token": token}
-        answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
-        async for page in _pages(answer):
+        async for page in pages(execution, context, redactor, token):
             following = page.header.token or following
-            texts = [line.message for line in page.body.lines]
-            for words in [*texts, *page.body.results]:
-                yield clean(redactor.redact(words))
+            for line in page.body.lines:
+                yield line.message
+            for words in page.body.results:
+                yield words
         if not following or following == token:
             return
         token = following
+
+
+async def pages(
+    execution: Execution, context: Context, redactor: Redactor, token: str = ""
+) -> AsyncIterator[GetTaskLogsResponse]:
+    """Yield what ``get_logs`` gives for *token*, its words as `lines` shows them."""
+    connector = context.connector
+    shared = _arguments(execution, context, redactor, "get_logs")
+    kwargs = {**shared, "token": token}
+    answer = connector.get_logs(**accepted(connector.get_logs, kwargs))
+    async for given in _pages(answer):
+        page = type(given)()
+        page.CopyFrom(given)
+        for line in page.body.lines:
+            line.message = clean(redactor.redact(line.message))
+        for number, words in enumerate(page.body.results):
+            page.body.results[number] = clean(redactor.redact(words))
+        yield page
 
 
 async def metrics(

@@ -1,0 +1,84 @@
+"""Flyte's generated client, run where the real package is: calls every RPC.
+
+``python -m tests.flyte.real_client HOST:PORT`` prints one line per RPC. It imports
+nothing of this library, as the other Python does not have it.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+from flyteidl2.connector import connector_pb2, service_pb2_grpc
+from flyteidl2.core.execution_pb2 import TaskExecution
+from google.protobuf import text_format
+
+GOLDEN = Path(__file__).with_name("golden")
+LIMIT_S = 30.0
+
+
+def _create_request(phase: str, run: str) -> Any:
+    """Return the stored create, for another phase and run."""
+    request = connector_pb2.CreateTaskRequest()
+    text = (GOLDEN / "create.request.txtpb").read_text()
+    text_format.Parse(text.partition("\n")[2], request)
+    for item in request.inputs.literals:
+        if item.name == "phase":
+            item.value.scalar.primitive.string_value = phase
+    identifier = request.task_execution_metadata.task_execution_id
+    identifier.node_execution_id.execution_id.name = run
+    # A durable service takes secrets by reference only.
+    request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
+    return request
+
+
+async def _until_terminal(jobs: Any, request: Any) -> Any:
+    terminal = (TaskExecution.SUCCEEDED, TaskExecution.FAILED, TaskExecution.ABORTED)
+    while True:
+        answer = await jobs.GetTask(request, timeout=LIMIT_S)
+        if answer.resource.phase in terminal:
+            return answer.resource
+        await asyncio.sleep(0.2)
+
+
+async def main(endpoint: str) -> None:
+    """Call every RPC."""
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+        about = service_pb2_grpc.ConnectorMetadataServiceStub(channel)
+        listed = await about.ListConnectors(connector_pb2.ListConnectorsRequest())
+        print("ListConnectors", listed.connectors[0].name, sep="\t")
+        name = listed.connectors[0].name
+        one = await about.GetConnector(connector_pb2.GetConnectorRequest(name=name))
+        category = one.connector.supported_task_categories[0]
+        print("GetConnector", f"{category.name} {category.version}", sep="\t")
+        request = _create_request("SUCCEEDED", "run-a")
+        made = await jobs.CreateTask(request, timeout=LIMIT_S)
+        again = await jobs.CreateTask(request, timeout=LIMIT_S)
+        same = "the same job" if made == again else "another job"
+        print("CreateTask", f"twice: {same}", sep="\t")
+        job = {"resource_meta": made.resource_meta, "task_category": category}
+        get = connector_pb2.GetTaskRequest(**job, connection=request.connection)
+        resource = await _until_terminal(jobs, get)
+        phase = TaskExecution.Phase.Name(resource.phase)
+        values = ", ".join(item.name for item in resource.outputs.literals)
+        print("GetTask", f"{phase}: {values}; {resource.message}", sep="\t")
+        logs = connector_pb2.GetTaskLogsRequest(**job)
+        pages = [page async for page in jobs.GetTaskLogs(logs, timeout=LIMIT_S)]
+        print("GetTaskLogs", pages[0].body.lines[0].message, sep="\t")
+        metrics = await jobs.GetTaskMetrics(connector_pb2.GetTaskMetricsRequest(**job))
+        print("GetTaskMetrics", metrics.results[0].metric, sep="\t")
+        deletion = connector_pb2.DeleteTaskRequest(**job, connection=request.connection)
+        await jobs.DeleteTask(deletion, timeout=LIMIT_S)
+        print("DeleteTask", "answered", sep="\t")
+        request.template.type = "none"
+        try:
+            await jobs.CreateTask(request, timeout=LIMIT_S)
+        except grpc.aio.AioRpcError as error:
+            told = f"{error.code().name} {error.details()}"
+            print("CreateTask of no type", told, sep="\t")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
