@@ -41,8 +41,8 @@ _HOMES = {
     "ServerOptions": "_options",
     "serve": "_server",
 }
-_NEED_GRPC = frozenset({"_server"})
-"""Modules that cannot even be imported without it."""
+_NEEDS = {"_remote": ("grpc",), "_server": ("grpc", "grpc_health.v1.health")}
+"""What has to be installed for a module, said before Python does."""
 
 
 def __getattr__(name: str) -> Any:
@@ -50,8 +50,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    if _HOMES[name] in _NEED_GRPC:
-        require("grpc_health.v1.health")
+    require(*_NEEDS.get(_HOMES[name], ()))
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

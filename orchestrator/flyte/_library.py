@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 from orchestrator.errors import ConfigurationError
@@ -10,12 +11,14 @@ INSTALL = "pip install 'orchestrator[grpc]'"
 
 
 def require(*modules: str) -> None:
-    """Raise if gRPC, or one of the *modules* that a setting asks for, is missing.
+    """Raise if one of *modules* is missing; they are imported.
 
     Raises:
         ConfigurationError: Names the command that installs them.
     """
-    for module in ("grpc", *modules):
+    for module in modules:
+        if module in sys.modules:
+            continue
         try:
             import_module(module)
         except ImportError as error:

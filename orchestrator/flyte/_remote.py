@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, Self
 from flyteidl2.connector import connector_pb2
 from flyteidl2.core.security_pb2 import Connection
 
-from orchestrator._connector import AsyncConnector, Resource, ResourceMeta
+from orchestrator._connector import (
+    AsyncConnector,
+    Resource,
+    ResourceMeta,
+    check_decodable,
+)
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator._secrets import ConnectorSecretsMixin, resolve
 from orchestrator.errors import ConfigurationError, InvalidInputError, TransientError
 from orchestrator.errors import PermanentError as Permanent
-from orchestrator.flyte._library import require
+from orchestrator.flyte._channels import Channels
 from orchestrator.flyte._target import RemoteService
 from orchestrator.flyte._wire import inputs_proto, resource_of
 
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
     from orchestrator._config import Policy
     from orchestrator._registry import Registry
-    from orchestrator.flyte._channels import Channels
 
 TOKEN_KEYWORD = "connector_service_token"  # noqa: S105 - the name of an argument
 """Keyword under which the engine hands over the value of ``RemoteService.token``."""
@@ -75,7 +79,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
         **settings: Fields of RemoteService, if *service* is not one.
 
     Raises:
-        ConfigurationError: A setting cannot be used, or gRPC is not installed.
+        ConfigurationError: A setting cannot be used.
     """
 
     name = "Remote Connector"
@@ -106,7 +110,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
         self.task_type_version = task_version
         self.create_is_idempotent = create_is_idempotent
         self.policy = policy
-        self._channels = channels_of(self._service)
+        self._channels = Channels(self._service)
 
     @classmethod
     async def discover(
@@ -140,7 +144,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
             ConnectorAlreadyRegisteredError: A task type is taken.
         """
         service = service_of(service, settings)
-        channels = channels_of(service)
+        channels = Channels(service)
         token = None
         if service.token is not None:
             token = resolve({"token": service.token})["token"]
@@ -284,13 +288,5 @@ def service_of(
     return RemoteService(endpoints=given, **settings)
 
 
-def channels_of(service: RemoteService) -> Channels:
-    """Return channels, not opened yet.
-
-    Raises:
-        ConfigurationError: gRPC is not installed.
-    """
-    require()
-    from orchestrator.flyte._channels import Channels  # noqa: PLC0415 - needs gRPC
-
-    return Channels(service)
+# Here, at import, and not in the event loop of the first `discover`: it reads files.
+check_decodable(RemoteMeta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from tests.flyte.cases import API_KEY
@@ -11,6 +12,11 @@ from tests.flyte.support import Running, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# gRPC's own thread starts before the tests, and ends with the process: without this the
+# last channel of each test would stop gRPC as a whole, and leave a socket behind.
+grpc.aio.init_grpc_aio()
 
 
 @pytest.fixture(scope="package")
