@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # gRPC's own thread starts before the tests, and ends with the process: without this the
 # last channel of each test would stop gRPC as a whole, and leave a socket behind.
-grpc.aio.init_grpc_aio()
+grpc.aio.init_grpc_aio()  # type: ignore[attr-defined, unused-ignore]
 
 
 @pytest.fixture(scope="package")
