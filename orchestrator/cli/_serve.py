@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from orchestrator._registry import Registry
     from orchestrator.flyte import ConnectorServer, ServerOptions
 
-OK = 0
-
 
 def add_serve_options(parser: ArgumentParser) -> None:
     """Add the options of the command; imports nothing heavy."""
@@ -80,7 +78,7 @@ def serve(options: Namespace) -> int:
             ready=ready,
         )
     )
-    return OK
+    return 0
 
 
 def _settings(options: Namespace) -> ServerOptions:

@@ -35,11 +35,11 @@ def _create_request(phase: str, run: str) -> Any:
 
 async def _until_terminal(jobs: Any, request: Any) -> Any:
     terminal = (TaskExecution.SUCCEEDED, TaskExecution.FAILED, TaskExecution.ABORTED)
-    while True:
-        answer = await jobs.GetTask(request, timeout=LIMIT_S)
-        if answer.resource.phase in terminal:
-            return answer.resource
-        await asyncio.sleep(0.2)
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            answer = await jobs.GetTask(request, timeout=LIMIT_S)
+            if answer.resource.phase in terminal:
+                return answer.resource
 
 
 async def main(endpoint: str) -> None:
