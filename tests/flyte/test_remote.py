@@ -210,7 +210,7 @@ async def test_a_whole_execution_stores_no_secret(
         ("127.0.0.1:80", {"key_file": "x"}, "cert_file"),
         ("127.0.0.1:80", {"metadata": {"X": "y"}}, "lower case"),
         ("127.0.0.1:80", {"timeout": timedelta(0)}, "timeout"),
-        ("127.0.0.1:80", {"tiemout": timedelta(1)}, "no setting"),
+        ("127.0.0.1:80", {"patience": timedelta(1)}, "no setting"),
     ],
 )
 def test_a_service_that_cannot_be_meant_is_refused(
