@@ -108,48 +108,47 @@ async def drive(endpoint: str, folder: Path) -> list[Row]:
     [connector] = await RemoteConnector.discover(
         endpoint, registry=registry, secrets={"api_key": "API_KEY"}, policy=QUICK
     )
-    rows: list[Row] = [("RemoteConnector", "ListConnectors", connector.name)]
+    rows = [_row("ListConnectors", connector.name, "Phase Connector")]
     try:
         async with Orchestrator(folder / "real.db", registry=registry) as orch:
             handle = await orch.submit(task(), {})
             values = await handle.result(60)
+            rows.append(_row("CreateTask, GetTask", values, ("é", 7, 0.5, True)))
             told = (await handle.get()).message
-            verdict = f"{values}, {told}"
-            expected = ("é", 7, 0.5, True)
-            if values != expected or told != f"key of {len(API_KEY)} characters":
-                verdict = f"DIFFERS: {verdict}"
-            rows.append(("RemoteConnector", "CreateTask, GetTask", verdict))
+            rows.append(_row("Connection", told, f"key of {len(API_KEY)} characters"))
             lines = [line async for line in orch.logs(handle.id)]
-            rows.append(("RemoteConnector", "GetTaskLogs", ", ".join(lines)))
-            metrics = await orch.metrics(handle.id)
-            rows.append(
-                ("RemoteConnector", "GetTaskMetrics", metrics.results[0].metric)
-            )
+            pages = ["SUCCEEDED page 0", "SUCCEEDED page 1"]
+            rows.append(_row("GetTaskLogs", lines, pages))
+            metric = (await orch.metrics(handle.id)).results[0].metric
+            rows.append(_row("GetTaskMetrics", metric, "cpu of SUCCEEDED"))
             refused = await (await orch.submit(task("RAISE"), {})).wait(60)
-            rows.append(
-                ("RemoteConnector", "CreateTask raises", str(refused.error_code))
-            )
+            unknown = "CREATE_OUTCOME_UNKNOWN"
+            rows.append(_row("CreateTask raises", refused.error_code, unknown))
             going_on = await orch.submit(task("RUNNING"), {})
             while (await going_on.get()).polls == 0:
                 await SystemClock().sleep(0.05)
             await going_on.abort()
-            calls = await _deleted(orch, going_on.id)
-            rows.append(("RemoteConnector", "DeleteTask", calls))
+            rows.append(_row("DeleteTask", await _deleted(orch, going_on.id), "called"))
     finally:
         await connector.aclose()
     return rows
 
 
+def _row(what: str, told: object, expected: object) -> Row:
+    verdict = str(told) if told == expected else f"DIFFERS: {told}, not {expected}"
+    return ("RemoteConnector", what, verdict)
+
+
 async def _deleted(orch: Orchestrator, execution_id: str) -> str:
     """Wait until delete was called; the connector's job never ends by it."""
-    while (phase := (await orch.get(execution_id)).phase) != "ABORTING":
+    while (await orch.get(execution_id)).phase != "ABORTING":
         await SystemClock().sleep(0.05)
     polls = (await orch.get(execution_id)).polls
     while (execution := await orch.get(execution_id)).polls <= polls:
         if execution.terminal:
-            break
+            return f"it ended {execution.phase}"
         await SystemClock().sleep(0.05)
-    return f"{phase}, and the job is looked at: {execution.last_error or 'no error'}"
+    return execution.last_error or "called"
 
 
 def client_calls(python: Path, *arguments: str) -> list[Row]:

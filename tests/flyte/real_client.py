@@ -16,6 +16,8 @@ from google.protobuf import text_format
 
 GOLDEN = Path(__file__).with_name("golden")
 LIMIT_S = 30.0
+SUCCEEDED = "SUCCEEDED: text, whole, real, yes; key of 21 characters"
+UNKNOWN = "NOT_FOUND Cannot find connector for task type: none."
 
 
 def _create_request(phase: str, run: str) -> Any:
@@ -42,42 +44,50 @@ async def _until_terminal(jobs: Any, request: Any) -> Any:
                 return answer.resource
 
 
+def _tell(rpc: str, told: str, expected: str) -> None:
+    """Print a row; one that is not as expected says so."""
+    verdict = told if told == expected else f"DIFFERS: {told}, expected {expected}"
+    print(rpc, verdict, sep="\t")
+
+
 async def main(endpoint: str) -> None:
     """Call every RPC."""
     async with grpc.aio.insecure_channel(endpoint) as channel:
         jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
         about = service_pb2_grpc.ConnectorMetadataServiceStub(channel)
         listed = await about.ListConnectors(connector_pb2.ListConnectorsRequest())
-        print("ListConnectors", listed.connectors[0].name, sep="\t")
+        _tell("ListConnectors", listed.connectors[0].name, "Phase Connector")
         name = listed.connectors[0].name
         one = await about.GetConnector(connector_pb2.GetConnectorRequest(name=name))
         category = one.connector.supported_task_categories[0]
-        print("GetConnector", f"{category.name} {category.version}", sep="\t")
+        _tell("GetConnector", f"{category.name} {category.version}", "phase 1")
         request = _create_request("SUCCEEDED", "run-a")
         made = await jobs.CreateTask(request, timeout=LIMIT_S)
         again = await jobs.CreateTask(request, timeout=LIMIT_S)
         same = "the same job" if made == again else "another job"
-        print("CreateTask", f"twice: {same}", sep="\t")
+        _tell("CreateTask twice", same, "the same job")
         job = {"resource_meta": made.resource_meta, "task_category": category}
         get = connector_pb2.GetTaskRequest(**job, connection=request.connection)
         resource = await _until_terminal(jobs, get)
         phase = TaskExecution.Phase.Name(resource.phase)
         values = ", ".join(item.name for item in resource.outputs.literals)
-        print("GetTask", f"{phase}: {values}; {resource.message}", sep="\t")
+        told = f"{phase}: {values}; {resource.message}"
+        _tell("GetTask", told, SUCCEEDED)
         logs = connector_pb2.GetTaskLogsRequest(**job)
         pages = [page async for page in jobs.GetTaskLogs(logs, timeout=LIMIT_S)]
-        print("GetTaskLogs", pages[0].body.lines[0].message, sep="\t")
+        _tell("GetTaskLogs", pages[0].body.lines[0].message, "SUCCEEDED page 0")
         metrics = await jobs.GetTaskMetrics(connector_pb2.GetTaskMetricsRequest(**job))
-        print("GetTaskMetrics", metrics.results[0].metric, sep="\t")
+        _tell("GetTaskMetrics", metrics.results[0].metric, "cpu of SUCCEEDED")
         deletion = connector_pb2.DeleteTaskRequest(**job, connection=request.connection)
-        await jobs.DeleteTask(deletion, timeout=LIMIT_S)
-        print("DeleteTask", "answered", sep="\t")
+        deleted = await jobs.DeleteTask(deletion, timeout=LIMIT_S)
+        _tell("DeleteTask", type(deleted).__name__, "DeleteTaskResponse")
         request.template.type = "none"
         try:
             await jobs.CreateTask(request, timeout=LIMIT_S)
+            told = "a job"
         except grpc.aio.AioRpcError as error:
             told = f"{error.code().name} {error.details()}"
-            print("CreateTask of no type", told, sep="\t")
+        _tell("CreateTask of no type", told, UNKNOWN)
 
 
 if __name__ == "__main__":
