@@ -43,7 +43,7 @@ from orchestrator._records import (
     NewJob,
 )
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
-from orchestrator._tasks import attempt_metadata, links_to_json
+from orchestrator._tasks import PREFIX_LABEL, attempt_metadata, links_to_json
 from orchestrator.errors import (
     AuthError,
     OutputMismatchError,
@@ -201,16 +201,18 @@ class Calls:
             msg = "they are missing"
             raise LookupError(msg)
         token = create_token(row.id, row.attempt)
+        labels = json.loads(row.labels) if row.labels else {}
+        own_prefix = f"{self._output_prefix}/{row.id}/{row.attempt}"
         return {
             "task_template": context.template,
-            "output_prefix": f"{self._output_prefix}/{row.id}/{row.attempt}",
+            "output_prefix": labels.get(PREFIX_LABEL) or own_prefix,
             "inputs": decode_values(context.interface.get_input_types(), row.inputs),
             "task_execution_metadata": attempt_metadata(
                 context.metadata,
                 execution_id=row.id,
                 attempt=row.attempt,
                 token=token,
-                labels=json.loads(row.labels) if row.labels else None,
+                labels=labels,
             ),
             IDEMPOTENCY_TOKEN: token,
         }

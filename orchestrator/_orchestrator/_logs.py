@@ -34,25 +34,40 @@ def text(words: str) -> str:
 async def lines(
     execution: Execution, context: Context, engine: Engine
 ) -> AsyncIterator[str]:
-    """Yield every line of every page, secrets redacted, without control sequences.
-
-    The connector is asked where it runs, for each page: in its thread, if it has one.
-    """
-    method = context.connector.get_logs
-    shared = await _arguments(execution, context, engine, "get_logs")
+    """Yield every line of every page, secrets redacted, without control sequences."""
     token = ""
     for _ in range(_PAGES_MAX):
         following = ""
-        kwargs = {**shared, "token": token}
-        async with aclosing(_pages(context, engine, accepted(method, kwargs))) as pages:
-            async for page in pages:
+        async with aclosing(pages(execution, context, engine, token)) as answer:
+            async for page in answer:
                 following = page.header.token or following
-                texts = [line.message for line in page.body.lines]
-                for words in [*texts, *page.body.results]:
-                    yield clean(engine.redactor.redact(words))
+                for line in page.body.lines:
+                    yield line.message
+                for words in page.body.results:
+                    yield words
         if not following or following == token:
             return
         token = following
+
+
+async def pages(
+    execution: Execution, context: Context, engine: Engine, token: str = ""
+) -> AsyncGenerator[GetTaskLogsResponse]:
+    """Yield what ``get_logs`` gives for *token*, its words as `lines` shows them.
+
+    The connector is asked where it runs, for each page: in its thread, if it has one.
+    """
+    shared = await _arguments(execution, context, engine, "get_logs")
+    kwargs = accepted(context.connector.get_logs, {**shared, "token": token})
+    async with aclosing(_pages(context, engine, kwargs)) as answer:
+        async for given in answer:
+            page = type(given)()
+            page.CopyFrom(given)
+            for line in page.body.lines:
+                line.message = clean(engine.redactor.redact(line.message))
+            for number, words in enumerate(page.body.results):
+                page.body.results[number] = clean(engine.redactor.redact(words))
+            yield page
 
 
 async def metrics(

@@ -19,7 +19,10 @@ from orchestrator.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from flyteidl2.connector.connector_pb2 import GetTaskMetricsResponse
+    from flyteidl2.connector.connector_pb2 import (
+        GetTaskLogsResponse,
+        GetTaskMetricsResponse,
+    )
 
     from orchestrator._clock import Clock
     from orchestrator._engine import Engine
@@ -206,6 +209,19 @@ class Reading:
         context = await self._engine.context_of(execution)
         async for line in _logs.lines(execution, context, self._engine):
             yield line
+
+    async def log_pages(
+        self, execution_id: str, token: str = ""
+    ) -> AsyncIterator[GetTaskLogsResponse]:
+        """Yield one turn of a job's logs as Flyte's messages, from *token* on.
+
+        Raises:
+            As `logs`.
+        """
+        execution = await self.get(execution_id)
+        context = await self._engine.context_of(execution)
+        async for page in _logs.pages(execution, context, self._engine, token):
+            yield page
 
     async def metrics(self, execution_id: str) -> GetTaskMetricsResponse:
         """Return the job's metrics as Flyte's protobuf, as the connector gives them.

@@ -19,6 +19,7 @@ from orchestrator._secrets._providers import (
     KeyringSecrets,
     SecretProvider,
     Secrets,
+    environment_value,
     secret_providers,
 )
 from orchestrator._secrets._redaction import Redactor, patterns, spellings
@@ -47,6 +48,7 @@ __all__ = [
     "SecretReference",
     "SecretRequest",
     "Secrets",
+    "environment_value",
     "patterns",
     "reference",
     "secret_providers",

@@ -30,6 +30,18 @@ _FILE_BYTES_MAX = 1024 * 1024
 _TIMEOUT_S = 10.0
 
 
+def environment_value(variable: str) -> str:
+    """Return an environment variable that holds a secret.
+
+    Raises:
+        SecretNotFoundError: It is not set.
+    """
+    value = os.environ.get(variable)
+    if value is None:
+        raise SecretNotFoundError(variable)
+    return value
+
+
 class EnvironmentSecrets:
     """Environment variables: the reference's own, else the one that Flyte derives.
 

@@ -25,6 +25,8 @@ from orchestrator._tasks._options import (
     set_default_engine_hook,
 )
 from orchestrator._tasks._proto import (
+    METADATA_LABEL,
+    PREFIX_LABEL,
     TOKEN_LABEL,
     attempt_metadata,
     describe_template,
@@ -38,6 +40,8 @@ from orchestrator._tasks._proto import (
 from orchestrator._tasks._template import TaskTemplate
 
 __all__ = [
+    "METADATA_LABEL",
+    "PREFIX_LABEL",
     "TOKEN_LABEL",
     "AsyncConnectorExecutorMixin",
     "Backoff",

@@ -8,6 +8,7 @@ a task.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
 TOKEN_LABEL = "orchestrator-token"  # noqa: S105 - the name of a label
 """Label that carries the attempt's token."""
+
+METADATA_LABEL = "orchestrator-flyte-metadata"
+"""Label that carries Flyte's own ``TaskExecutionMetadata`` to ``create``, as base64."""
+
+PREFIX_LABEL = "orchestrator-output-prefix"
+"""Label that carries the place that Flyte gave an execution's outputs."""
 
 _IO_TAG = "orchestrator-max-inline-io-bytes"
 """Tag of a limit that differs from the default: the protobuf has no field for it."""
@@ -298,8 +305,12 @@ def attempt_metadata(
     task = metadata.task_execution_id
     task.node_execution_id.execution_id.name = execution_id
     task.retry_attempt = attempt - 1
-    if labels:
-        metadata.labels.update(labels)
+    shown = dict(labels or {})
+    shown.pop(PREFIX_LABEL, None)
+    told = shown.pop(METADATA_LABEL, None)
+    if told is not None:  # a Flyte cluster submitted it: the job belongs to its run
+        metadata.MergeFrom(TaskExecutionMetadata.FromString(b64decode(told)))
+    metadata.labels.update(shown)
     metadata.labels[TOKEN_LABEL] = token
     return metadata
 

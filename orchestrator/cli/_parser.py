@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator._version import __version__
+from orchestrator.cli._serve import add_serve_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,6 +214,7 @@ def _add_upkeep(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="store_true",
         help="also check every invariant of the whole database; reads all of it",
     )
+    _add_connector_commands(commands)
     db = commands.add_parser("db", help="the database's schema", allow_abbrev=False)
     below = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _command(below, "upgrade", "_db:upgrade", "bring the schema to this version's")
@@ -222,7 +224,7 @@ def _add_upkeep(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_connector_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     connectors = commands.add_parser(
-        "connectors", help="definitions of connectors", allow_abbrev=False
+        "connectors", help="the connectors themselves", allow_abbrev=False
     )
     below = connectors.add_subparsers(
         title="commands", metavar="COMMAND", required=True
@@ -240,3 +242,7 @@ def _add_connector_commands(commands: argparse._SubParsersAction[_Parser]) -> No
         "_connectors:schema",
         "print the JSON schema of such definitions, for editors",
     )
+    what = "offer connectors to a Flyte cluster, over gRPC"
+    serve = _command(below, "serve", "_serve:serve", what)
+    _add_connectors(serve)
+    add_serve_options(serve)

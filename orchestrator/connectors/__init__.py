@@ -20,15 +20,32 @@ from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from orchestrator._tasks import SubmitOptions
+    from orchestrator.flyte import ConnectorService
 
 __all__ = [
     "AsyncConnector",
     "AsyncConnectorExecutorMixin",
     "ConnectorRegistry",
     "ConnectorSecretsMixin",
+    "ConnectorService",
     "Resource",
     "ResourceMeta",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load ``ConnectorService``, which serves these connectors, on first use."""
+    if name != "ConnectorService":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from orchestrator.flyte import ConnectorService  # noqa: PLC0415 - an extra
+
+    return ConnectorService
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
 
 
 async def _load_engine(

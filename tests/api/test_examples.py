@@ -133,6 +133,16 @@ def test_a_declared_api_is_used_without_code_and_makes_one_job(tmp_path: Path) -
     assert phases(tmp_path / "orchestrator.db") == [("nightly", "SUCCEEDED")]
 
 
+def test_a_flyte_service_is_driven_from_another_process(tmp_path: Path) -> None:
+    """What it has is discovered, and its job runs as an execution here."""
+    said = run(tmp_path, "10_flyte_service.py")
+    assert "has Words Connector: words (0)" in said
+    assert "words: 5" in said
+    assert "said: counted at the service" in said
+    assert "the service ended with 0" in said
+    assert phases(tmp_path / "orchestrator.db") == [("count_words", "SUCCEEDED")]
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

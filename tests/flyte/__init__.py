@@ -1,0 +1,1 @@
+"""Flyte's protocol over real gRPC, between processes."""

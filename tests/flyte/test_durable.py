@@ -1,0 +1,254 @@
+"""The durable mode: what a crash of the service costs, and how jobs are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from flyteidl2.connector import connector_pb2, service_pb2_grpc
+from flyteidl2.core.execution_pb2 import TaskExecution
+
+from orchestrator import Config, Orchestrator, Registry, TaskTemplate
+from orchestrator._clock import SystemClock, to_datetime
+from orchestrator._phase import Phase, RemotePhase
+from orchestrator._records import Execution
+from orchestrator.flyte import RemoteConnector
+from orchestrator.flyte._durable import phase_of_record, resource_of_record
+from orchestrator.models import NativeInterface
+from tests.flyte.cases import create_request, metadata, template
+from tests.flyte.real import QUICK
+from tests.flyte.support import CALL_S, Running, child, service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNTING = "tests.flyte.counting"
+CATEGORY = connector_pb2.TaskCategory(name="counted")
+NOW = to_datetime(0)
+TERMINAL = {
+    TaskExecution.SUCCEEDED,
+    TaskExecution.FAILED,
+    TaskExecution.ABORTED,
+    TaskExecution.RETRYABLE_FAILED,
+}
+
+
+def request_for(
+    run: str | None = "run-1", attempt: int = 0
+) -> connector_pb2.CreateTaskRequest:
+    """Return a create of a counted job, as a Flyte cluster sends it."""
+    task = template("counted")
+    task.ClearField("interface")
+    task.task_type_version = 0
+    task.metadata.retries.retries = 3
+    told = metadata(run) if run else None
+    if told is not None:
+        told.task_execution_id.retry_attempt = attempt
+    return connector_pb2.CreateTaskRequest(
+        template=task, output_prefix="s3://b/out", task_execution_metadata=told
+    )
+
+
+async def until(
+    jobs: Any, meta: bytes, wanted: set[TaskExecution.Phase]
+) -> connector_pb2.Resource:
+    """Return the resource of a job once it is in a wanted phase."""
+    clock = SystemClock()
+    request = connector_pb2.GetTaskRequest(resource_meta=meta, task_category=CATEGORY)
+    async with clock.limit(CALL_S):
+        while True:
+            answer = await jobs.GetTask(request, timeout=CALL_S)
+            if answer.resource.phase in wanted:
+                found: connector_pb2.Resource = answer.resource
+                return found
+            await clock.sleep(0.05)
+
+
+@pytest.mark.parametrize("run", ["run-1", None])
+async def test_a_service_killed_before_it_answered_pays_once(
+    run: str | None, tmp_path: Path
+) -> None:
+    """The same create again is the same job; without an identity it is another one."""
+    ledger, database = tmp_path / "ledger", str(tmp_path / "jobs.db")
+    ledger.with_suffix(".done").touch()
+    request, where = request_for(run), ("--database", database)
+    dying = ("-m", COUNTING, *where, "--die-at", "submit.after_commit")
+    with child(*dying, LEDGER=str(ledger)) as running:
+        async with grpc.aio.insecure_channel(running.endpoint) as channel:
+            jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await jobs.CreateTask(request, timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    serving = ("--connectors", COUNTING, "--durable", *where)
+    with service(*serving, LEDGER=str(ledger)) as running:
+        async with grpc.aio.insecure_channel(running.endpoint) as channel:
+            jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+            meta = (await jobs.CreateTask(request, timeout=CALL_S)).resource_meta
+            resource = await until(jobs, meta, TERMINAL)
+            async with Orchestrator(database, config=Config(), start=False) as orch:
+                for execution in await orch.list():
+                    await orch.wait(execution.id, timeout=CALL_S)
+    assert resource.phase == TaskExecution.SUCCEEDED
+    assert ledger.read_text().splitlines() == ["create"] * (1 if run else 2)
+
+
+async def test_a_flyte_retry_is_a_new_job_and_retries_are_flytes(
+    tmp_path: Path,
+) -> None:
+    """Another attempt has another identity; what Flyte said reaches the connector."""
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    database = str(tmp_path / "jobs.db")
+    where = ("--durable", "--database", database)
+    with service("--connectors", COUNTING, *where, LEDGER=str(ledger)) as running:
+        async with grpc.aio.insecure_channel(running.endpoint) as channel:
+            jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+            metas = [
+                (await jobs.CreateTask(request_for("r", n), timeout=5)).resource_meta
+                for n in (0, 1, 1)
+            ]
+            assert len(set(metas)) == 2
+            running_now = await until(jobs, metas[0], {TaskExecution.RUNNING})
+            while not running_now.HasField("custom_info"):
+                running_now = await until(jobs, metas[0], {TaskExecution.RUNNING})
+            deletion = connector_pb2.DeleteTaskRequest(
+                resource_meta=metas[0], task_category=CATEGORY
+            )
+            await jobs.DeleteTask(deletion, timeout=CALL_S)
+            ended = await until(jobs, metas[0], TERMINAL)
+            await jobs.DeleteTask(deletion, timeout=CALL_S)
+    async with Orchestrator(database, config=Config(), start=False) as orch:
+        attempts = {e.max_attempts for e in await orch.list()}
+    assert attempts == {1}
+    assert dict(running_now.custom_info) == {"run": "r", "prefix": "s3://b/out"}
+    assert ended.phase == TaskExecution.ABORTED
+    assert "deleted by DeleteTask" in ended.message
+
+
+async def test_a_remote_connector_outlives_its_killed_service(tmp_path: Path) -> None:
+    """The job is polled at the new process; its create was believed idempotent."""
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    where = (
+        "--connectors",
+        COUNTING,
+        "--durable",
+        "--database",
+        str(tmp_path / "s.db"),
+    )
+    registry = Registry()
+    task = TaskTemplate(
+        name="t", interface=NativeInterface({}, {}), task_type="counted"
+    )
+    with service(*where, LEDGER=str(ledger)) as first:
+        [connector] = await RemoteConnector.discover(
+            first.endpoint, registry=registry, policy=QUICK
+        )
+        assert connector.create_is_idempotent
+        orch = Orchestrator(tmp_path / "caller.db", config=Config(), registry=registry)
+        await orch.open()
+        handle = await orch.submit(task, {})
+        async with SystemClock().limit(CALL_S):
+            while (await handle.get()).polls < 2:
+                await SystemClock().sleep(0.05)
+        first.process.kill()
+    port = str(first.told["port"])
+    with service(*where, "--port", port, LEDGER=str(ledger)):
+        ledger.with_suffix(".done").touch()
+        execution = await handle.wait(CALL_S)
+        await orch.close()
+        await connector.aclose()
+    assert execution.phase is Phase.SUCCEEDED
+    assert ledger.read_text().splitlines() == ["create"]
+
+
+async def test_secret_values_are_refused_and_references_are_used(
+    durable: Running,
+) -> None:
+    """A Connection's value would have to be stored; a reference to it need not."""
+    request = create_request("SUCCEEDED", run="secrets")
+    async with grpc.aio.insecure_channel(durable.endpoint) as channel:
+        jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await jobs.CreateTask(request, timeout=CALL_S)
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "api_key" in str(caught.value.details())
+        request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
+        meta = (await jobs.CreateTask(request, timeout=CALL_S)).resource_meta
+        category = connector_pb2.TaskCategory(name="phase", version=1)
+        look = connector_pb2.GetTaskRequest(resource_meta=meta, task_category=category)
+        async with SystemClock().limit(CALL_S):
+            while True:
+                told = (await jobs.GetTask(look, timeout=CALL_S)).resource
+                if told.phase in TERMINAL:
+                    break
+                await SystemClock().sleep(0.05)
+    assert told.message == "key of 21 characters"
+    assert [item.name for item in told.outputs.literals] == [
+        *("text", "whole", "real", "yes"),
+    ]
+
+
+async def test_a_job_that_is_not_there_is_not_found(durable: Running) -> None:
+    """Also one of another task type; the text tells nothing but that."""
+    async with grpc.aio.insecure_channel(durable.endpoint) as channel:
+        jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+        for meta in (b"", b"\xff\x00", b"0" * 32):
+            look = connector_pb2.GetTaskRequest(resource_meta=meta)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await jobs.GetTask(look, timeout=CALL_S)
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def record(phase: Phase, remote: RemotePhase | None = None, **more: Any) -> Execution:
+    """Return an execution in *phase*."""
+    return Execution(
+        id="0" * 32,
+        name="t",
+        task_type="counted",
+        task_version=0,
+        phase=phase,
+        attempt=1,
+        version=1,
+        submitted_at=NOW,
+        updated_at=NOW,
+        remote_phase=remote,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "remote", "shown"),
+    [
+        (Phase.QUEUED, None, "QUEUED"),
+        (Phase.CREATING, None, "INITIALIZING"),
+        (Phase.CREATE_UNKNOWN, None, "INITIALIZING"),
+        (Phase.RUNNING, None, "RUNNING"),
+        (Phase.RUNNING, RemotePhase.QUEUED, "QUEUED"),
+        (Phase.RUNNING, RemotePhase.INITIALIZING, "INITIALIZING"),
+        (Phase.RUNNING, RemotePhase.WAITING_FOR_RESOURCES, "WAITING_FOR_RESOURCES"),
+        (Phase.RUNNING, RemotePhase.UNDEFINED, "RUNNING"),
+        (Phase.ABORTING, RemotePhase.RUNNING, "RUNNING"),
+        (Phase.SUCCEEDED, RemotePhase.SUCCEEDED, "SUCCEEDED"),
+        (Phase.FAILED, RemotePhase.FAILED, "FAILED"),
+        (Phase.FAILED, RemotePhase.RETRYABLE_FAILED, "RETRYABLE_FAILED"),
+        (Phase.ABORTED, RemotePhase.RUNNING, "ABORTED"),
+        (Phase.TIMED_OUT, RemotePhase.RUNNING, "FAILED"),
+    ],
+)
+def test_every_phase_has_flytes_name(
+    phase: Phase, remote: RemotePhase | None, shown: str
+) -> None:
+    """Flyte has no name for a timeout, and a retry is its own to make."""
+    assert phase_of_record(record(phase, remote)) == TaskExecution.Phase.Value(shown)
+
+
+def test_the_message_says_what_a_person_should_know() -> None:
+    """The error's code, or what the execution waits for."""
+    failed = record(
+        Phase.FAILED, error_code="CREATE_OUTCOME_UNKNOWN", error_message="who knows"
+    )
+    assert resource_of_record(failed).message == "[CREATE_OUTCOME_UNKNOWN] who knows"
+    held = record(Phase.RUNNING, hold="UNAUTHORIZED", last_error="AuthError: 401")
+    assert resource_of_record(held).message == "on hold: UNAUTHORIZED; AuthError: 401"
