@@ -29,6 +29,28 @@ class _Lent:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     orchestrator: Orchestrator | None = None
+    watched: bool = False
+
+    async def enter(self, database: str | os.PathLike[str] | None) -> None:
+        """Open for the first caller; under the lock."""
+        if self.orchestrator is None:
+            orchestrator = Orchestrator(database)
+            await orchestrator.open()
+            self.orchestrator = orchestrator
+        if (
+            not self.watched
+            and threading.current_thread() is not threading.main_thread()
+        ):
+            self.watched = True
+            _close_at_exit(asyncio.get_running_loop(), self)
+        self.users += 1
+
+    async def leave(self) -> None:
+        """Close after the last caller."""
+        async with self.lock:
+            self.users -= 1
+            if not self.users:
+                await self.close()
 
     async def close(self) -> None:
         """Close what is open; of no effect twice."""
@@ -44,37 +66,20 @@ _lent: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lent] = WeakKeyDictionary()
 async def engine(database: str | os.PathLike[str] | None) -> AsyncIterator[None]:
     """Have the running loop's engine open: the user's own, else one on *database*."""
     loop = asyncio.get_running_loop()
-    lent = _lent.get(loop)
-    if lent is None:
-        if running_orchestrator() is not None:
-            yield
-            return
-        lent = _lent[loop] = _Lent()
+    lent = _lent.setdefault(loop, _Lent())
     async with lent.lock:
-        if lent.orchestrator is None:
-            orchestrator = Orchestrator(database)
-            await orchestrator.open()
-            lent.orchestrator = orchestrator
-            _close_at_exit(loop, lent)
-        lent.users += 1
+        theirs = lent.orchestrator is None and running_orchestrator() is not None
+        if not theirs:
+            await lent.enter(database)
     try:
         yield
     finally:
-        await asyncio.shield(_leave(loop, lent))
-
-
-async def _leave(loop: asyncio.AbstractEventLoop, lent: _Lent) -> None:
-    async with lent.lock:
-        lent.users -= 1
-        if not lent.users:
-            _lent.pop(loop, None)
-            await lent.close()
+        if not theirs:
+            await asyncio.shield(lent.leave())
 
 
 def _close_at_exit(loop: asyncio.AbstractEventLoop, lent: _Lent) -> None:
-    """Close when the main thread ends, which only then leaves the others alone."""
-    if threading.current_thread() is threading.main_thread():
-        return
+    """Close when the main thread has ended, and a loop in another is abandoned."""
 
     def wait() -> None:
         threading.main_thread().join()

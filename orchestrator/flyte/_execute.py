@@ -34,16 +34,27 @@ def durable(
         in_a_pod = context is not None and context.mode == "remote"
         if in_a_pod or isinstance(self, AsyncFunctionTaskTemplate):
             return await original(self, **kwargs)
-        if context is None:
-            return await _run(self, kwargs, database)
         try:
             return await _run(self, kwargs, database)
-        except (OrchestratorError, LookupError) as error:
-            # The engine has made the task's retries; Flyte's loop would make them
-            # once more for each, as new jobs.
-            raise NonRecoverableError(str(error), type(error).__name__) from error
+        except OrchestratorError as error:
+            raise _not_to_be_retried(error) from error
 
     return execute
+
+
+def _not_to_be_retried(error: OrchestratorError) -> Exception:
+    """Return *error*, of its own class and of one that Flyte does not retry after.
+
+    The engine has made the task's retries; Flyte's local run would make them once
+    more for each, as new jobs. Whether this is such a run cannot be told: Flyte
+    leaves a run's context behind.
+    """
+    kind = type(error)
+    both = type(kind.__name__, (NonRecoverableError, kind), {"__module__": __name__})
+    made: Exception = both.__new__(both)
+    NonRecoverableError.__init__(made, str(error), kind.__name__)
+    vars(made).update(vars(error))
+    return made
 
 
 async def _run(

@@ -1,0 +1,1 @@
+"""Flyte, in both directions."""
