@@ -50,10 +50,12 @@ def _not_to_be_retried(error: OrchestratorError) -> Exception:
     leaves a run's context behind.
     """
     kind = type(error)
-    both = type(kind.__name__, (NonRecoverableError, kind), {"__module__": __name__})
+    both: Any = type(kind.__name__, (NonRecoverableError, kind), {})
+    # Without its constructor, since each class calls the next one with its own words.
     made: Exception = both.__new__(both)
-    NonRecoverableError.__init__(made, str(error), kind.__name__)
-    vars(made).update(vars(error))
+    made.args = error.args
+    theirs = vars(NonRecoverableError(str(error), kind.__name__))
+    vars(made).update({**theirs, **vars(error)})
     return made
 
 

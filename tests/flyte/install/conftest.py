@@ -15,7 +15,6 @@ with warnings.catch_warnings():
 
 from orchestrator import Registry
 from orchestrator.flyte import install
-from tests.flyte.install import stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +36,3 @@ def installation(flyte_registry: type) -> Iterator[Installation]:
     """Install into a registry of the test's own, without plugins."""
     with install(registry=Registry(), load_plugins=False) as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def pyspark_is_not_needed() -> Iterator[None]:
-    """Let the Databricks plugin be imported: it names pyspark, and calls nothing."""
-    with stand_ins.pyspark():
-        yield

@@ -88,7 +88,7 @@ class CountConnector(AsyncConnector[CountMeta]):
         self.seen.calls.append(("delete", {"resource_meta": resource_meta, **kwargs}))
 
 
-class CountTask(AsyncConnectorExecutorMixin, TaskTemplate):  # type: ignore[misc]
+class CountTask(AsyncConnectorExecutorMixin, TaskTemplate):
     """A task for the connector above."""
 
     def __init__(self, name: str = "count", **kwargs: Any) -> None:

@@ -1,6 +1,7 @@
 """A user's script: a Flyte connector and task, run locally by Flyte, on a job server.
 
-``python -m tests.flyte.install.script SERVER DATABASE [--key KEY] [--polls N] [--stop-in METHOD]``.
+``python -m tests.flyte.install.script SERVER DATABASE``, then ``--key KEY``,
+``--polls N`` and ``--stop-in METHOD`` as wanted.
 Nothing of it knows this library but ``install`` and ``options``. It prints a line as
 each call begins; with ``--stop-in`` it waits there for its end.
 """
@@ -48,14 +49,14 @@ class JobMeta(ResourceMeta):
 
 def reached(method: str) -> None:
     """Say that a call has got so far, and stay there if that was asked for."""
-    print(method, flush=True)
+    print(method, flush=True)  # noqa: T201 - what the test waits for
     if method == arguments.stop_in:
         threading.Event().wait()
 
 
 def call(method: str, path: str, body: object = None) -> Any:
     """Send a request, blocking as many clients of plugins do."""
-    request = urllib.request.Request(  # noqa: S310 - a loopback address
+    request = urllib.request.Request(
         f"http://{arguments.server}/I/{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
@@ -97,7 +98,7 @@ class JobConnector(AsyncConnector[JobMeta]):
         call("DELETE", f"jobs/{resource_meta.job_id}")
 
 
-class JobTask(AsyncConnectorExecutorMixin, TaskTemplate):  # type: ignore[misc]
+class JobTask(AsyncConnectorExecutorMixin, TaskTemplate):
     """A task for it."""
 
     def __init__(self) -> None:
@@ -115,4 +116,4 @@ if __name__ == "__main__":
     given = {"idempotency_key": arguments.key} if arguments.key else {}
     with options(**given):
         run = flyte.with_runcontext(mode="local").run(task, n=1)
-    print("outputs", run.outputs()[0], flush=True)
+    print("outputs", run.outputs()[0], flush=True)  # noqa: T201 - what the test reads

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import flyte
 import pytest
+from flyte._task import AsyncFunctionTaskTemplate
 from flyte.connectors import AsyncConnectorExecutorMixin, ConnectorRegistry
 from flyte.io import DataFrame
 
 from orchestrator import options
+from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator.errors import ExecutionFailedError
 from orchestrator.flyte import _execute, install, uninstall
 from tests.flyte.install.kit import CountConnector, CountTask, engine
@@ -60,8 +62,6 @@ async def test_an_open_engine_of_the_loop_is_used(
     connector: CountConnector, tmp_path: Path
 ) -> None:
     """What runs there is found there."""
-    from orchestrator._registry import DEFAULT_REGISTRY
-
     async with engine(tmp_path, DEFAULT_REGISTRY) as orch:
         assert await CountTask("mine").execute(start=5) == OUTPUTS
         assert [execution.name for execution in await orch.list()] == ["mine"]
@@ -109,7 +109,7 @@ async def test_functions_are_left_to_flyte(connector: CountConnector) -> None:
         seen.append(self)
         return "flyte's"
 
-    class Function(AsyncConnectorExecutorMixin, _execute.AsyncFunctionTaskTemplate):  # type: ignore[misc, name-defined]
+    class Function(AsyncConnectorExecutorMixin, AsyncFunctionTaskTemplate):
         """A function task of a plugin."""
 
     task = Function.__new__(Function)

@@ -136,7 +136,8 @@ async def test_secrets_of_flytes_mixin_reach_the_calls(
         await (await orch.submit(CountTask(), {"start": 1})).result(30)
     for method in ("create", "get"):
         assert connector.seen.of(method)[0]["api_key"] == "correct-horse-battery"
-    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    files = list(tmp_path.iterdir())  # noqa: ASYNC240 - the engine is closed
+    stored = b"".join(path.read_bytes() for path in files)
     assert b"correct-horse" not in stored
 
 

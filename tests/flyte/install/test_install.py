@@ -1,4 +1,4 @@
-"""``install`` and ``uninstall``: what is known, what can be submitted, what is undone."""
+"""``install`` and ``uninstall``: what is known, can be submitted, and is undone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_flyte_knew_before_and_learns_later_is_known_here(
 
 
 def test_uninstall_puts_flytes_own_methods_back(flyte_registry: Any) -> None:
-    """As the same objects, also after two installs, of which the second does nothing."""
+    """As the same objects, also after two installs; the second does nothing."""
     register = vars(ConnectorRegistry)["register"]
     execute = vars(AsyncConnectorExecutorMixin)["execute"]
     first = install(registry=Registry(), load_plugins=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from orchestrator.errors import ConfigurationError, TransientError
 from orchestrator.flyte._adapter import FlyteConnector
 from orchestrator.flyte._plugins import TOKENS_KEPT, plugin_of
 from orchestrator.io import DataFrame
+from tests.flyte.install import stand_ins
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import flyte
+    import pandas as pd
     from flyte.connectors import Resource
     from flyte.connectors.utils import convert_to_flyte_phase
     from flyteplugins.bigquery import BigQueryConfig, BigQueryConnector, BigQueryTask
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.flyte._installation import Installation
 
 TOKEN = f"o{'0' * 31}1-1"
+OWN = "a user's own token"
 SNOWFLAKE = SnowflakeJobMetadata(
     account="org-acc",
     user="u",
@@ -54,14 +58,9 @@ BIGQUERY = BigQueryMetadata("j1", "p", "EU", "Flyte/2 (GPN:Union;)")
 @pytest.fixture(scope="module")
 def databricks() -> ModuleType:
     """Return the plugin, which imports pyspark for the name of a class."""
-    from tests.flyte.install import stand_ins
-
     with stand_ins.pyspark(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import flyteplugins.databricks.connector
-
-        module: ModuleType = flyteplugins.databricks.connector
-        return module
+        return importlib.import_module("flyteplugins.databricks.connector")
 
 
 def test_a_bigquery_task_is_a_template_without_a_container(
@@ -96,13 +95,12 @@ def test_a_bigquery_task_is_a_template_without_a_container(
 
 def test_a_snowflake_task_is_a_template(installation: Installation) -> None:
     """With pandas' own class as its output, which is a reference here."""
-    import pandas as pd
     task = Snowflake(
         "users",
         "SELECT 1",
         SnowflakeConfig("a", "d", "s", "w", "u"),
         output_dataframe_type=pd.DataFrame,
-        secret_group="snow",
+        secret_group="snow",  # noqa: S106 - a name
         snowflake_private_key="key",
     )
     template = to_template(task)
@@ -116,11 +114,9 @@ def test_a_python_function_is_refused_with_the_reason(
     installation: Installation, databricks: ModuleType
 ) -> None:
     """A Databricks task is one: its code must be bundled by Flyte."""
-    from flyteplugins.databricks import Databricks
-
-    env = flyte.TaskEnvironment(
-        "dbx", plugin_config=Databricks(databricks_conf={"existing_cluster_id": "c"})
-    )
+    plugin = importlib.import_module("flyteplugins.databricks")
+    config = plugin.Databricks(databricks_conf={"existing_cluster_id": "c"})
+    env = flyte.TaskEnvironment("dbx", plugin_config=config)
 
     @env.task  # type: ignore[untyped-decorator]
     async def train(x: int) -> int:
@@ -170,9 +166,9 @@ async def test_databricks_gets_the_token_in_the_body_of_its_request(
     await adapter.create(template, "x", idempotency_token=TOKEN)
     assert bodies[0]["idempotency_token"] == TOKEN
     assert template == _databricks_template()
-    mine = _databricks_template(idempotency_token="mine")
+    mine = _databricks_template(idempotency_token=OWN)
     await adapter.create(mine, "x", idempotency_token=TOKEN)
-    assert bodies[1]["idempotency_token"] == "mine"
+    assert bodies[1]["idempotency_token"] == OWN
 
 
 def test_bigquery_and_snowflake_let_no_token_through() -> None:
@@ -242,7 +238,8 @@ async def test_snowflakes_delete_has_a_connection_of_its_own() -> None:
     ],
 )
 async def test_snowflakes_lost_connection_is_no_failed_query(
-    message: str, lost: bool
+    message: str,
+    lost: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """The plugin calls every exception of the client FAILED."""
     theirs = SnowflakeConnector()
