@@ -11,7 +11,11 @@ from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.errors import TransientError
-from orchestrator.flyte._plugins import plugin_of, unrecognized_state
+from orchestrator.flyte._plugins import (
+    connection_name,
+    plugin_of,
+    unrecognized_state,
+)
 from orchestrator.flyte._values import values_to_flyte, values_to_ours
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class FlyteConnector(ConnectorSecretsMixin, AsyncConnector[Any]):
         self.metadata_type = flyte_connector.metadata_type
         self._plugin = plugin_of(flyte_connector)
         self._reported: set[str] = set()
+        self._connection: str | None = None
         self.create_is_idempotent = self._plugin.create_is_idempotent
         if self._plugin.job_key is not None:
             self._adopt("job_key", self._plugin.job_key)
@@ -85,6 +90,8 @@ class FlyteConnector(ConnectorSecretsMixin, AsyncConnector[Any]):
         """Create the job with what the connector's ``create`` takes of this."""
         if self._plugin.sign is not None and idempotency_token:
             task_template = self._plugin.sign(task_template, idempotency_token)
+        if self._plugin.create_apart is not None and self._connection:
+            task_template = self._plugin.create_apart(task_template, self._connection)
         given = {
             **kwargs,
             "task_template": task_template,
@@ -94,11 +101,20 @@ class FlyteConnector(ConnectorSecretsMixin, AsyncConnector[Any]):
             IDEMPOTENCY_TOKEN: idempotency_token,
         }
         create = self.flyte_connector.create
-        return await create(**accepted(create, given))
+        try:
+            return await create(**accepted(create, given))
+        except Exception as error:
+            not_sent = self._plugin.not_sent
+            if not_sent is None or not not_sent.search(str(error)):
+                raise
+            self._connection = connection_name()
+            raise TransientError(str(error)) from error
 
     async def get(self, resource_meta: Any, **kwargs: Any) -> Resource:
         """Tell how the job does; a state that nobody knows is no news."""
         get = self.flyte_connector.get
+        if self._plugin.apart is not None and self._connection:
+            resource_meta = self._plugin.apart(resource_meta, self._connection)
         given = {**kwargs, "resource_meta": resource_meta}
         try:
             found = await get(**accepted(get, given))
@@ -108,6 +124,7 @@ class FlyteConnector(ConnectorSecretsMixin, AsyncConnector[Any]):
                 raise
             return Resource(phase=self._phase(state), message=state)
         if found.phase == TaskExecution.FAILED and self._contact_lost(found.message):
+            self._connection = connection_name()  # the lost one would stay cached
             raise TransientError(found.message)
         outputs = found.outputs
         if isinstance(outputs, dict):
@@ -123,7 +140,7 @@ class FlyteConnector(ConnectorSecretsMixin, AsyncConnector[Any]):
     async def delete(self, resource_meta: Any, **kwargs: Any) -> Any:
         """Cancel the job, on a connection that this call may close."""
         if self._plugin.apart is not None:
-            resource_meta = self._plugin.apart(resource_meta)
+            resource_meta = self._plugin.apart(resource_meta, connection_name())
         delete = self.flyte_connector.delete
         given = {**kwargs, "resource_meta": resource_meta}
         return await delete(**accepted(delete, given))

@@ -68,16 +68,20 @@ class Plugin:
         create_is_idempotent: As of a connector; with ``sign`` only.
         sign: Returns the template with the token where the plugin lets it through.
         job_key: Returns the service's own id of a job.
-        apart: Returns the meta of a call that must not share its connection.
+        apart: Returns a meta whose calls have the connection of that name.
+        create_apart: The same for the template of a ``create``.
         contact_lost: A message of FAILED that says nothing of the job.
+        not_sent: An error's text which proves that nothing was sent.
     """
 
     states: Mapping[str, Phase] = field(default_factory=lambda: dict(_COMMON))
     create_is_idempotent: bool | timedelta = False
     sign: Callable[[TaskTemplate, str], TaskTemplate] | None = None
     job_key: Callable[[Any], str | None] | None = None
-    apart: Callable[[Any], Any] | None = None
+    apart: Callable[[Any, str], Any] | None = None
+    create_apart: Callable[[TaskTemplate, str], TaskTemplate] | None = None
     contact_lost: re.Pattern[str] | None = None
+    not_sent: re.Pattern[str] | None = None
 
 
 def _sign_databricks(template: TaskTemplate, token: str) -> TaskTemplate:
@@ -90,15 +94,28 @@ def _sign_databricks(template: TaskTemplate, token: str) -> TaskTemplate:
     return signed
 
 
-def _snowflake_apart(meta: Any) -> Any:
-    """Return *meta* with a connection argument that no other call has.
+def connection_name() -> str:
+    """Return a name that no connection of this process has."""
+    return f"orchestrator_{next(_connections)}"
 
-    The plugin keeps connections by their arguments, and its ``delete`` closes the
-    one it was given. The application's name is an argument that changes nothing.
+
+def _snowflake_apart(meta: Any, name: str) -> Any:
+    """Return *meta* with an argument that gives its calls the connection *name*.
+
+    The plugin keeps connections by their arguments, for ever, also one that was
+    closed. The application's name is an argument that changes nothing else.
     """
-    name = f"orchestrator_delete_{next(_connections)}"
     shared = meta.connection_kwargs or {}
     return dataclasses.replace(meta, connection_kwargs={**shared, "application": name})
+
+
+def _snowflake_create_apart(template: TaskTemplate, name: str) -> TaskTemplate:
+    """Return the template whose ``create`` has the connection *name*."""
+    changed = TaskTemplate()
+    changed.CopyFrom(template)
+    arguments = changed.custom.fields["connection_kwargs"].struct_value.fields
+    arguments["application"].string_value = name
+    return changed
 
 
 _PLUGINS: Mapping[str, Plugin] = {
@@ -115,8 +132,10 @@ _PLUGINS: Mapping[str, Plugin] = {
         states=_SNOWFLAKE,
         job_key=lambda meta: f"{meta.account}/{meta.query_id}",
         apart=_snowflake_apart,
+        create_apart=_snowflake_create_apart,
         # SQLSTATE class 08, and what the client says of a connection it closed.
         contact_lost=re.compile(r"\(08\w{3}\)|Connection is closed", re.IGNORECASE),
+        not_sent=re.compile(r"\(08003\)|Connection is closed", re.IGNORECASE),
     ),
 }
 

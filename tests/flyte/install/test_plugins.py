@@ -256,6 +256,37 @@ async def test_snowflakes_lost_connection_is_no_failed_query(
         assert (await adapter.get(SNOWFLAKE)).phase == TaskExecution.FAILED
 
 
+async def test_snowflakes_lost_connection_is_replaced() -> None:
+    """The plugin would give the closed one to every later call."""
+    theirs = SnowflakeConnector()
+    names: list[str | None] = []
+
+    async def get(resource_meta: SnowflakeJobMetadata) -> Resource:
+        names.append((resource_meta.connection_kwargs or {}).get("application"))
+        lost = len(names) == 1
+        message = "250002 (08003): Connection is closed" if lost else "fine"
+        phase = TaskExecution.FAILED if lost else TaskExecution.RUNNING
+        return Resource(phase=phase, message=message)
+
+    async def create(task_template: TaskTemplate) -> None:
+        custom = json_format.MessageToDict(task_template.custom)
+        names.append(custom.get("connection_kwargs", {}).get("application"))
+        raise RuntimeError("250002 (08003): Connection is closed")
+
+    theirs.get, theirs.create = get, create
+    adapter = FlyteConnector(theirs)
+    with pytest.raises(TransientError):
+        await adapter.get(SNOWFLAKE)
+    await adapter.get(SNOWFLAKE)
+    await adapter.get(SNOWFLAKE)
+    for _ in range(2):  # nothing was sent, and the next one has another
+        with pytest.raises(TransientError):
+            await adapter.create(TaskTemplate(type="snowflake"), "x")
+    assert names[0] is None
+    assert names[1] == names[2] == names[3]
+    assert len(set(names)) == 3
+
+
 async def test_results_are_references_of_ours() -> None:
     """Whatever class the connector used."""
     theirs = BigQueryConnector()
