@@ -1,5 +1,8 @@
 """What ``execute()`` of a Flyte task does while the installation lasts."""
 
+# flyte is in an environment of its own:
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,8 @@
 """What `install` has changed in the flyte package, and how it is undone."""
 
+# flyte is in an environment of its own:
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import logging

@@ -5,6 +5,9 @@ no SQL. A connector needs neither: what it reads is the task's own ``custom_conf
 ``sql``, ``config`` and ``container_args``, its interface, limits and secrets.
 """
 
+# flyte is in an environment of its own:
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

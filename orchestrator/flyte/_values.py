@@ -5,6 +5,9 @@ the same whoever submitted it, and Flyte's again where its connectors and its ca
 see them. All other values are left alone.
 """
 
+# flyte is in an environment of its own:
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import dataclasses
