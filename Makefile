@@ -1,6 +1,7 @@
 # The project's commands. `make help` lists them; `make run` is the first to try.
 #
-# One virtual environment, .venv, serves them all. The files .venv/.base, .test and
+# One virtual environment, .venv, serves all but test-oldest and test-flyte: flyte pins
+# flyteidl2 and brings 180 MB, which the other tests shall not depend on. The files .venv/.base, .test and
 # .dev say how much of it is installed, so that a second run installs nothing.
 
 PYTHON ?= python3
@@ -9,6 +10,7 @@ ARGS ?=
 
 VENV := .venv
 OLDEST := .venv-oldest
+FLYTE := .venv-flyte
 BIN := $(VENV)/bin
 # Twice quiet: errors only. Pip also warns of what a machine's own settings name.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
@@ -79,9 +81,14 @@ test-oldest: $(OLDEST)/.test ## Run the tests with the oldest dependencies allow
 	@echo "==> Tests with the oldest dependencies"
 	@$(OLDEST)/bin/python -m pytest $(ARGS)
 
+.PHONY: test-flyte
+test-flyte: $(FLYTE)/.test ## Run the tests that need the real flyte package
+	@echo "==> Tests with the flyte package and its plugins"
+	@$(FLYTE)/bin/python -m pytest tests/flyte/install $(ARGS)
+
 .PHONY: clean
 clean: ## Remove the environments, caches and build results
-	@rm -rf $(VENV) $(OLDEST) build dist htmlcov .coverage .coverage.* .hypothesis \
+	@rm -rf $(VENV) $(OLDEST) $(FLYTE) build dist htmlcov .coverage .coverage.* .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -114,4 +121,17 @@ $(OLDEST)/.test: $(INSTALLED_FROM) tests/constraints-oldest.txt | $(OLDEST)/.mad
 	@echo "==> Installing the oldest dependencies"
 	@$(OLDEST)/bin/python $(PIP_INSTALL) --constraint tests/constraints-oldest.txt \
 	  --editable '.[test]'
+	@touch $@
+
+$(FLYTE)/.made:
+	$(call make_venv,$(FLYTE),$(PYTHON))
+
+# The plugins' own requirements are not followed: one wants pyspark (400 MB, and Java),
+# of which nothing is called. What they do import stands in the file.
+$(FLYTE)/.test: $(INSTALLED_FROM) tests/flyte/requirements.txt \
+  tests/flyte/plugins.txt | $(FLYTE)/.made
+	@echo "==> Installing flyte, its plugins and their vendors' clients"
+	@$(FLYTE)/bin/python $(PIP_INSTALL) --editable '.[flyte,test]' \
+	  --requirement tests/flyte/requirements.txt
+	@$(FLYTE)/bin/python $(PIP_INSTALL) --no-deps --requirement tests/flyte/plugins.txt
 	@touch $@

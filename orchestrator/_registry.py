@@ -88,6 +88,19 @@ class Registry:
         )
         metadata.supported_task_categories.append(category)
 
+    def unregister(self, task_type_name: str, task_type_version: int = 0) -> None:
+        """Forget the connector of a task type; its executions are held from now on.
+
+        Raises:
+            ConnectorNotFoundError: No connector is registered for it.
+        """
+        self.get_connector(task_type_name, task_type_version)
+        del self._registry[ConnectorRegistryKey(task_type_name, task_type_version)]
+        self.generation += 1
+        self._forget_category(
+            TaskCategory(name=task_type_name, version=task_type_version)
+        )
+
     def _forget_category(self, category: TaskCategory) -> None:
         """Drop *category* from the connector that has it, and an empty entry."""
         for name, metadata in list(self._metadata.items()):

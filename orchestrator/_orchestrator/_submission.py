@@ -19,15 +19,17 @@ from orchestrator._engine import limits_of
 from orchestrator._phase import Cause, Phase, WaitingOn
 from orchestrator._storage import NewExecution
 from orchestrator._tasks import (
+    TaskTemplate,
     describe_template,
     max_inline_io_bytes_of,
+    native,
     template_to_bytes,
     to_template,
 )
 from orchestrator.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flyteidl2.core.tasks_pb2 import TaskTemplate as TemplateProto
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from orchestrator._policies import TaskLimits
     from orchestrator._records import NewJob
     from orchestrator._registry import Registry
-    from orchestrator._tasks import TaskTemplate
     from orchestrator.models import NativeInterface
 
 ON_EXISTING = ("return", "retry_if_not_succeeded")
@@ -54,6 +55,7 @@ class Prepared:
     limits: TaskLimits
     stored: tuple[str, bytes, str]
     io_bytes_max: int
+    native_inputs: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class Prepared:
             ConnectorNotFoundError: Nothing here can run its task type.
             ConfigurationError: What the task declares cannot be written.
         """
+        task = native(task)
         proto = to_template(task)
         if registry is not None:
             registry.get_connector(proto.type, proto.task_type_version)
@@ -77,6 +80,9 @@ class Prepared:
             limits=limits_of(proto),
             stored=(digest, data, describe_template(proto)),
             io_bytes_max=max_inline_io_bytes_of(proto),
+            native_inputs=task.native_inputs
+            if isinstance(task, TaskTemplate)
+            else None,
         )
 
 
@@ -101,6 +107,8 @@ def new_execution(
     """
     limit = min(config.input_bytes_max, prepared.io_bytes_max)
     if encoded is None:
+        if inputs and prepared.native_inputs is not None:
+            inputs = prepared.native_inputs(inputs)
         if exceeds(inputs, limit):  # told before a copy is made to find out
             problem = f"have more than {limit} bytes, the limit: pass a reference"
             raise InvalidInputError("inputs", problem)

@@ -1,11 +1,13 @@
 """Tasks: what a user declares, how it is submitted, and its protobuf.
 
 ``_template`` is the declaration, ``_limits`` its retries and timeouts, ``_options``
-the way from ``task.execute()`` to the engine, ``_proto`` the stored form.
+the way from ``task.execute()`` to the engine, ``_proto`` the stored form, ``_foreign``
+the way in for tasks of other libraries.
 """
 
 from __future__ import annotations
 
+from orchestrator._tasks._foreign import add_converter, native, remove_converter
 from orchestrator._tasks._limits import (
     Backoff,
     RetryStrategy,
@@ -51,6 +53,7 @@ __all__ = [
     "TaskTemplate",
     "Timeout",
     "TimeoutType",
+    "add_converter",
     "attempt_metadata",
     "current_options",
     "default_engine_hook",
@@ -58,7 +61,9 @@ __all__ = [
     "execution_metadata",
     "links_to_json",
     "max_inline_io_bytes_of",
+    "native",
     "options",
+    "remove_converter",
     "retries_of",
     "set_default_engine_hook",
     "template_from_bytes",

@@ -25,6 +25,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from orchestrator._codec import check_interface, interface_to_proto
 from orchestrator._secrets import secrets_from_request
+from orchestrator._tasks._foreign import hint, native
 from orchestrator._tasks._limits import (
     fill_limits,
     retries_from_request,
@@ -57,10 +58,12 @@ _UNUSED = ("k8s_pod", "extended_resources", "reuse_policy")
 
 
 def to_template(
-    task: TaskTemplate | tasks_pb2.TaskTemplate,
+    task: TaskTemplate | tasks_pb2.TaskTemplate | Any,
     sctx: SerializationContext | None = None,
 ) -> tasks_pb2.TaskTemplate:
     """Return *task* as Flyte's protobuf; a protobuf is returned as it is.
+
+    A task of another library is converted first, if somebody knows how to.
 
     Raises:
         ConfigurationError: What the task declares cannot be written.
@@ -72,7 +75,9 @@ def to_template(
         warn_unused(task.id.name, unused, stacklevel=2)
         return task
     if not isinstance(task, TaskTemplate):
-        message = f"{type(task).__qualname__} is no TaskTemplate"
+        task = native(task)
+    if not isinstance(task, TaskTemplate):
+        message = f"{type(task).__qualname__} is no TaskTemplate{hint(task)}"
         raise ConfigurationError(message)
     try:
         check_interface(task.interface)

@@ -152,6 +152,10 @@ class TaskTemplate:
         """The interface, under Flyte's other name."""
         return self.interface
 
+    def native_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return *inputs* as this library's values; a converted task overrides it."""
+        return inputs
+
     def config(self, sctx: SerializationContext) -> Mapping[str, str]:
         """Return the template's ``config``, str to str. Override it."""
         del sctx

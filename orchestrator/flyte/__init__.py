@@ -1,11 +1,15 @@
-"""Flyte's protocol, in both directions; needs ``pip install 'orchestrator[grpc]'``.
+"""Flyte's protocol in both directions, and Flyte's own connectors, made durable.
 
 ``serve`` and ``ConnectorServer`` offer our connectors as Flyte's
 ``AsyncConnectorService``, so that a Flyte cluster is the engine, or, durable, only
 the caller. ``RemoteConnector`` uses any such service, whatever it is written in, as
-a connector here. See docs/flyte.md.
+a connector here. See docs/flyte.md. They need ``pip install 'orchestrator[grpc]'``.
 
-Nothing of gRPC is imported before it is needed.
+``install`` makes the connectors that are registered with the ``flyte`` package known
+here, lets its task objects be submitted, and puts their local runs on a durable
+engine. See docs/flyte-install.md. It needs ``pip install 'orchestrator[flyte]'``.
+
+Nothing of gRPC or ``flyte`` is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.flyte._library import require
 
 if TYPE_CHECKING:
+    from orchestrator.flyte._install import install, uninstall
     from orchestrator.flyte._options import ServerOptions
     from orchestrator.flyte._remote import RemoteConnector, RemoteMeta
     from orchestrator.flyte._run import ConnectorService
@@ -29,7 +34,9 @@ __all__ = [
     "RemoteMeta",
     "RemoteService",
     "ServerOptions",
+    "install",
     "serve",
+    "uninstall",
 ]
 
 _HOMES = {
@@ -39,7 +46,9 @@ _HOMES = {
     "RemoteMeta": "_remote",
     "RemoteService": "_target",
     "ServerOptions": "_options",
+    "install": "_install",
     "serve": "_server",
+    "uninstall": "_install",
 }
 _NEEDS = {"_remote": ("grpc",), "_server": ("grpc", "grpc_health.v1.health")}
 """What has to be installed for a module, said before Python does."""

@@ -36,6 +36,11 @@ BREACHES = {
         "import pytest",
         "No test framework",
     ),
+    "flyte outside orchestrator.flyte": (
+        "_engine/__init__.py",
+        "import flyte",
+        "flyte package stays",
+    ),
     "a module without a place": ("_misc.py", "", "Layers"),
 }
 

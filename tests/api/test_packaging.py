@@ -154,10 +154,14 @@ def test_the_command_is_installed_with_the_wheel(installed: Path) -> None:
     assert "usage" in shown.lower()
 
 
+_OWN = ("test", "dev", "flyte")
+"""Extras of the project's own, and one that pins so much that it is tried alone."""
+
+
 def _shipped(project: dict[str, Any]) -> list[str]:
     """Return what the library needs, with every connector's extra."""
     extras = project["optional-dependencies"]
-    more = [extras[name] for name in sorted(extras) if name not in ("test", "dev")]
+    more = [extras[name] for name in sorted(extras) if name not in _OWN]
     return sum(more, list(project["dependencies"]))
 
 

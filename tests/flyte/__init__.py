@@ -1,1 +1,1 @@
-"""Flyte's protocol over real gRPC, between processes."""
+"""Flyte's protocol over real gRPC, and its package, in both directions."""

@@ -283,7 +283,7 @@ def test_a_protobuf_is_a_task() -> None:
     with pytest.raises(ConfigurationError, match="type must not be empty"):
         to_template(tasks_pb2.TaskTemplate())
     with pytest.raises(ConfigurationError, match="str is no TaskTemplate"):
-        to_template("task")  # type: ignore[arg-type]
+        to_template("task")
 
 
 def test_fields_without_effect_are_named_once() -> None:
