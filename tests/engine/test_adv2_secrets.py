@@ -1,0 +1,94 @@
+"""Secrets under load, and at the edges of texts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator._clock import SystemClock
+from orchestrator._config import Config
+from orchestrator._secrets import Redactor
+from orchestrator.connectors import ConnectorSecretsMixin
+from tests.engine.kit import DONE, Clock, Script, a_task, registry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from orchestrator import Orchestrator, SecretReference
+
+    Start = Callable[..., Awaitable[Orchestrator]]
+
+pytestmark = pytest.mark.may_block
+
+CANARY = "c4nary-s3cret-value-0123456789"
+
+
+class _WithSecret(ConnectorSecretsMixin, Script):
+    def __init__(self, task_type: str = "script", **answers: Any) -> None:
+        super().__init__(
+            secrets={"api_key": "CANARY_VARIABLE"}, task_type=task_type, **answers
+        )
+
+
+def test_a_provider_of_short_lived_tokens_does_not_slow_the_engine_down() -> None:
+    """A fresh token for each call, as a vault gives: call 300 is as quick as call 1."""
+    redactor = Redactor()
+    began = time.perf_counter()
+    for number in range(300):
+        redactor.register({"token": f"eyJ-{number:06}-s3cret/value+of={number:09}"})
+    assert time.perf_counter() - began < 5
+
+
+async def test_a_provider_that_hangs_delays_no_row_that_does_not_need_it(
+    engine: Start,
+) -> None:
+    """README: in a thread of its own. A get in asyncio.to_thread goes on."""
+    over = threading.Event()
+
+    def hangs(_: SecretReference) -> str | None:
+        over.wait(30)
+        return None
+
+    async def get(**_: Any) -> Any:
+        return await asyncio.to_thread(lambda: DONE)
+
+    stuck, good = _WithSecret("stuck"), Script("good", get=get)
+    try:
+        orchestrator = await engine(
+            registry=registry_of(stuck, good),
+            secrets=[hangs],
+            clock=SystemClock(),
+            config=Config(),
+        )
+        await orchestrator.submit_many(
+            [(a_task(task_type="stuck"), {}) for _ in range(40)]
+        )
+        await asyncio.sleep(0.5)
+        handle = await orchestrator.submit(a_task(task_type="good"))
+        ended = await handle.wait(timeout=6)
+        assert ended.phase == "SUCCEEDED"
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("shown", [5, 15, 25])
+async def test_no_part_of_a_secret_stays_where_a_text_is_cut(
+    engine: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch, shown: int
+) -> None:
+    """A terminal's colours inside of the value are removed; then it is cut in two."""
+    monkeypatch.setenv("CANARY_VARIABLE", CANARY)
+    kind = "ValueError: "
+    cut = len(" … [shortened]")
+    quoted = f"{CANARY[:-1]}\x1b[0m{CANARY[-1]}"
+    text = "x" * (4000 - cut - len(kind) - shown) + quoted + " tail" * 20
+    script = _WithSecret(get=[ValueError(text), ValueError(text), DONE])
+    orchestrator = await engine(script)
+    handle = await orchestrator.submit(a_task())
+    await clock.pass_(1, orchestrator)
+    said = (await handle.get()).last_error or ""
+    assert "xxx" in said
+    assert CANARY[:5] not in said
