@@ -350,7 +350,12 @@ class Store:
         return result
 
     async def claim_searches(
-        self, *, limit: int, loaded: Sequence[tuple[str, int]], now: int
+        self,
+        *,
+        limit: int,
+        loaded: Sequence[tuple[str, int]],
+        now: int,
+        believed: Callable[[int], int],
     ) -> list[Search]:
         """Take up to *limit* tokens that are to be searched for again."""
 
@@ -361,6 +366,7 @@ class Store:
                 hold_until=now + _HOLD_US,
                 limit=limit,
                 loaded=loaded,
+                believed=believed,
             )
 
         result: list[Search] = await self.writer.write(Run(write))
