@@ -37,8 +37,8 @@ _AGAIN = (
     " due_at = excluded.due_at, until = excluded.until"
 )
 _READ = (
-    "SELECT json_group_array(json_array(s.token, s.since, s.until, s.execution_id, s.attempt,"
-    " s.task_type, s.task_version, e.template_hash, e.labels)) FROM"
+    "SELECT json_group_array(json_array(s.token, s.since, s.until, s.execution_id,"
+    " s.attempt, s.task_type, s.task_version, e.template_hash, e.labels)) FROM"
 )
 _DUE = (
     "SELECT * FROM sweep WHERE due_at <= ? AND task_type || ' ' || task_version IN"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,15 +54,13 @@ async def test_a_connector_with_a_client_of_the_loop_survives_three_slow_turns(
         await session.request()
         turns += 1
         if turns <= 3:
-            time.sleep(0.15)  # a large answer is parsed
+            time.sleep(0.15)  # noqa: ASYNC251 - a large answer is parsed
         return DONE if turns >= 6 else RUNNING
-
-    from datetime import timedelta as delta
 
     policy = Policy(
         jitter=0.0,
-        poll_delay_min=delta(milliseconds=20),
-        poll_delay_max=delta(milliseconds=50),
+        poll_delay_min=timedelta(milliseconds=20),
+        poll_delay_max=timedelta(milliseconds=50),
     )
     script = Script(get=get, policy=policy)
     orchestrator = await engine(script, clock=SystemClock(), config=Config())
