@@ -166,9 +166,7 @@ class _Threads:
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(_THREADS_MAX)
 
-    async def ask(
-        self, provider: SecretProvider, secret: SecretReference
-    ) -> Any:
+    async def ask(self, provider: SecretProvider, secret: SecretReference) -> Any:
         """Call *provider* in a thread of its own; who is cancelled leaves it behind."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()

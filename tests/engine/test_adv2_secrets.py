@@ -12,6 +12,7 @@ import pytest
 from orchestrator._clock import SystemClock
 from orchestrator._config import Config
 from orchestrator._secrets import Redactor
+from orchestrator._secrets._redaction import VALUES_MAX
 from orchestrator.connectors import ConnectorSecretsMixin
 from tests.engine.kit import DONE, Clock, Script, a_task, registry_of
 
@@ -92,3 +93,19 @@ async def test_no_part_of_a_secret_stays_where_a_text_is_cut(
     said = (await handle.get()).last_error or ""
     assert "xxx" in said
     assert CANARY[:5] not in said
+
+
+def test_many_values_are_known_the_oldest_unused_are_not() -> None:
+    """Whatever group a value is in; one that is part of another hides no less."""
+    redactor = Redactor()
+    redactor.register({"static": "static-s3cret"})
+    made = [f"tok{number:05}" for number in range(2000)]
+    for value in made:
+        redactor.register({"static": "static-s3cret", "token": value})
+    assert (
+        redactor.redact(f"a static-s3cret {made[-1]} {made[-400]}") == "a *** *** ***"
+    )
+    assert len(redactor._values) <= VALUES_MAX
+    redactor.register({"long": f"{made[-1]}-and-more"})
+    redactor.register({"tail": "d-more-and"})
+    assert redactor.redact(f"{made[-1]}-and-more-and!") == "***!"
