@@ -110,6 +110,18 @@ def patterns(value: str) -> set[tuple[int, str]]:
     return plain | escaped
 
 
+def _lines(value: str) -> list[str]:
+    """Return the lines of a key: what prints it, prints lines."""
+    if "\n" not in value:
+        return []
+    lines = map(str.strip, value.splitlines()[:_LINES_MAX])
+    return [line for line in lines if len(line) >= _SHORTEST_LINE]
+
+
+_LINES_MAX = 100
+_SHORTEST_LINE = 12
+"""Shorter lines of a value are braces, or words that stand everywhere."""
+
 VALUES_MAX = 1000
 """So many values are known; where each call gets a fresh one, the oldest are old."""
 
@@ -127,6 +139,8 @@ class _Group(NamedTuple):
     def of(cls, values: tuple[str, ...]) -> _Group:
         """Compile a pattern, longest forms first."""
         forms = set().union(*map(patterns, values))
+        lines = (line for value in values for line in _lines(value))
+        forms |= {(len(line), re.escape(line)) for line in lines}
         ordered = sorted(forms, key=lambda form: (-form[0], form[1]))
         return cls(values, re.compile("|".join(pattern for _, pattern in ordered)))
 

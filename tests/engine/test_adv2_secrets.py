@@ -41,7 +41,7 @@ def test_a_provider_of_short_lived_tokens_does_not_slow_the_engine_down() -> Non
     began = time.perf_counter()
     for number in range(300):
         redactor.register({"token": f"eyJ-{number:06}-s3cret/value+of={number:09}"})
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 15
 
 
 async def test_a_provider_that_hangs_delays_no_row_that_does_not_need_it(
@@ -93,6 +93,14 @@ async def test_no_part_of_a_secret_stays_where_a_text_is_cut(
     said = (await handle.get()).last_error or ""
     assert "xxx" in said
     assert CANARY[:5] not in said
+
+
+def test_a_large_secret_does_not_stop_the_loop() -> None:
+    """A bundle of certificates; a file may have 1 MiB, and a lease ends after 60 s."""
+    redactor = Redactor()
+    began = time.perf_counter()
+    redactor.register({"bundle": "".join(f"line-{n}/{n * n}+=\n" for n in range(6000))})
+    assert time.perf_counter() - began < 3
 
 
 def test_many_values_are_known_the_oldest_unused_are_not() -> None:
