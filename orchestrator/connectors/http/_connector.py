@@ -277,7 +277,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             except ValueError as error:
                 raise NonsenseError(f"status_url: {error}") from None
         if job_id is _UNNAMED:
-            job_id = urlsplit(status_url).path if status_url else token
+            parts = urlsplit(status_url)
+            job_id = parts.path + (f"?{parts.query}" if parts.query else "") or token
         job_id = _answers.as_id(job_id, "job_id")
         return HttpMeta(job_id, self._host, status_url, token)
 
