@@ -48,9 +48,13 @@ async def test_a_provider_that_hangs_delays_no_row_that_does_not_need_it(
     engine: Start,
 ) -> None:
     """README: in a thread of its own. A get in asyncio.to_thread goes on."""
-    over = threading.Event()
+    over, asked = threading.Event(), threading.Event()
+    waiting: list[None] = []
 
     def hangs(_: SecretReference) -> str | None:
+        waiting.append(None)
+        if len(waiting) >= 6:
+            asked.set()
         over.wait(30)
         return None
 
@@ -68,7 +72,7 @@ async def test_a_provider_that_hangs_delays_no_row_that_does_not_need_it(
         await orchestrator.submit_many(
             [(a_task(task_type="stuck"), {}) for _ in range(40)]
         )
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(asked.wait, 10)
         handle = await orchestrator.submit(a_task(task_type="good"))
         ended = await handle.wait(timeout=6)
         assert ended.phase == "SUCCEEDED"
