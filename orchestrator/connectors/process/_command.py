@@ -17,16 +17,15 @@ template of other origin may:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pydantic_core
 from google.protobuf import json_format
 
+from orchestrator.connectors._placeholders import INPUT, as_text
 from orchestrator.connectors.process._supervisor import Spec
 from orchestrator.errors import PermanentError
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
-TEMPLATE = re.compile(r"\{\{\s*\.inputs\.(\w+)\s*\}\}")
 OUTPUTS_VARIABLE = "ORCHESTRATOR_OUTPUTS"
 TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"  # noqa: S105 - the name of a job
 INPUT_PREFIX = "INPUT_"
@@ -116,7 +114,7 @@ class CommandConfig:
         """Return the names of the inputs that the arguments mention."""
         if isinstance(self.command, str):
             return set()
-        return {name for part in self.command for name in TEMPLATE.findall(part)}
+        return {name for part in self.command for name in INPUT.findall(part)}
 
 
 def build_spec(
@@ -166,11 +164,8 @@ def build_spec(
 def _as_text(name: str, value: Any) -> str:
     """Return an input as an argument: a str as it is, all else as JSON has it."""
     try:
-        if not isinstance(value, str):
-            data = json.loads(pydantic_core.to_json(value, inf_nan_mode="constants"))
-            value = data if isinstance(data, str) else json.dumps(data)
-        return _check_text(value, f"input {name!r}")
-    except (ValueError, pydantic_core.PydanticSerializationError) as error:
+        return _check_text(as_text(value), f"input {name!r}")
+    except ValueError as error:
         problem = f"input {name!r} cannot become an argument: {error}"
         raise PermanentError(problem) from error
 
@@ -184,7 +179,7 @@ def _fill_in(part: str, texts: Mapping[str, str]) -> str:
             raise PermanentError(f"command: there is no input {name!r}")
         return texts[name]
 
-    return TEMPLATE.sub(value_of, part)
+    return INPUT.sub(value_of, part)
 
 
 def _refuse_permanently(check: Callable[..., object], *args: Any) -> None:
@@ -220,7 +215,7 @@ def _check_shell_command(command: Sequence[str] | str) -> None:
     if not isinstance(command, str) or not command.strip():
         raise ValueError("command: with shell=True it must be one non-empty str")
     _check_text(command, "command")
-    if match := TEMPLATE.search(command):
+    if match := INPUT.search(command):
         raise ValueError(
             f"command: {match.group()} would be read by the shell, which is how"
             f' commands are injected; write "${INPUT_PREFIX}{match.group(1)}" (with the'
@@ -238,5 +233,5 @@ def _check_arguments(command: Sequence[str] | str) -> None:
         raise ValueError("command: is empty")
     for index, part in enumerate(command):
         _check_text(part, f"command[{index}]")
-    if not command[0] or TEMPLATE.search(command[0]):
+    if not command[0] or INPUT.search(command[0]):
         raise ValueError("command[0]: an input must not choose the program")
