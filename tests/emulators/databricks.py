@@ -5,14 +5,14 @@ URL as ``host``. API 2.1 and 2.2. The token of a run is its ``idempotency_token`
 what stands in brackets at the end of its name, or in a parameter.
 
 Scripts are parameters of tasks (or of the job), ``sleep=5`` as a text or as name and
-value: see `script_of`. ``code`` is a termination code, ``output`` what a notebook gives,
-``logs`` what a program prints, ``hidden`` so many seconds a new run is not listed,
-``submit=400`` refuses the request.
+value: see `script_of`. ``code`` is a termination code, ``output`` what a notebook
+gives, ``logs`` what a program prints, ``hidden`` so many seconds a new run is not
+listed, ``submit=400`` refuses the request.
 
 A token makes one run. ``PUT /-/forget {"ended": true}`` lets it be forgotten when that
-run has ended, as one of Databricks' documents may be read. ``POST /oidc/v1/token`` gives
-access tokens to any client whose secret begins with ``dose``; personal ones begin with
-``dapi``.
+run has ended, as one of Databricks' documents may be read. ``POST /oidc/v1/token``
+gives access tokens to any client whose secret begins with ``dose``; personal ones
+begin with ``dapi``.
 """
 
 from __future__ import annotations
