@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tests.emulators import Running
 
 PAT = "dapi-0123456789abcdef"
-SECRETS = {"databricks_token": PAT}
+SECRETS: dict[str, Any] = {"databricks_token": PAT}
+NAMED: dict[str, Any] = {"token_parameter": "token"}
+"""The parameter of jobs that takes the token."""
 
 
 def notebook(**parameters: str) -> dict[str, Any]:

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from tests.emulators import Running
 
 QUICK = Policy(find_settle=timedelta(seconds=0.2))
+KEY: dict[str, Any] = {"databricks_token": "DATABRICKS_KEY"}
 TASK = task(
     notebook(sleep="{{.inputs.s}}", output="done"),
     {"s": float},
     {"result": str},
-    databricks_token="DATABRICKS_KEY",
+    **KEY,
 )
 
 

@@ -1,4 +1,4 @@
-"""Credentials: a secret's value in the call, for the connector's hosts, nowhere else."""
+"""Credentials: a secret's value in the call, for the connector's hosts alone."""
 
 from __future__ import annotations
 

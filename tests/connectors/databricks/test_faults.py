@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -174,7 +174,7 @@ async def test_an_engine_adopts_the_run_whose_answer_was_lost(
     registry, connector = Registry(), impatient(service)
     connector.policy = QUICK
     registry.register(connector)
-    key = {"databricks_token": "DATABRICKS_KEY"}
+    key: dict[str, Any] = {"databricks_token": "DATABRICKS_KEY"}
     async with Orchestrator(
         tmp_path / "o.db", registry=registry, config=Config()
     ) as orch:

@@ -12,7 +12,7 @@ from orchestrator._ids import Ids, create_token
 from orchestrator.connectors.databricks import _find
 from orchestrator.connectors.databricks._find import CLOCKS_APART_MS, since_ms
 from orchestrator.errors import PermanentError, TransientError
-from tests.connectors.databricks.kit import SECRETS, attempt, made, notebook, sdk
+from tests.connectors.databricks.kit import NAMED, SECRETS, attempt, made, notebook, sdk
 
 if TYPE_CHECKING:
     from orchestrator.connectors.databricks import DatabricksConnector
@@ -88,8 +88,8 @@ async def test_runs_of_a_job_without_the_token_are_not_guessed_at(
     with pytest.raises(PermanentError, match="token_parameter"):
         await connector.find(one.token, one.template, **SECRETS)
     told = defined(service, "token")
-    sure = attempt({"job_id": told}, token_parameter="token")
-    await made(connector, attempt({"job_id": told}, token_parameter="token"))
+    sure = attempt({"job_id": told}, **NAMED)
+    await made(connector, attempt({"job_id": told}, **NAMED))
     assert await connector.find(sure.token, sure.template, **SECRETS) is None
 
 
@@ -98,7 +98,7 @@ async def test_the_token_goes_where_the_job_takes_parameters(
 ) -> None:
     """Job parameters cannot go along with those of notebooks."""
     body = {"job_id": defined(service), "notebook_params": {"day": "mon"}}
-    one = attempt(body, token_parameter="token")
+    one = attempt(body, **NAMED)
     meta = await made(connector, one)
     request = service.body(str(meta.run_id))["request"]
     assert request["notebook_params"] == {"day": "mon", "token": one.token}

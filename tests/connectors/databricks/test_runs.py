@@ -11,6 +11,7 @@ from orchestrator.connectors.databricks import DatabricksConnector, DatabricksMe
 from orchestrator.connectors.databricks._states import phase_of
 from orchestrator.errors import PermanentError, ResourceGoneError, TransientError
 from tests.connectors.databricks.kit import (
+    NAMED,
     SECRETS,
     attempt,
     made,
@@ -126,7 +127,7 @@ async def test_an_existing_job_is_started(
     )
     assert isinstance(job, dict)
     body = {"job_id": job["job_id"], "job_parameters": {"day": "{{.inputs.day}}"}}
-    one = attempt(body, {"day": str}, {"day": "mon"}, token_parameter="token")
+    one = attempt(body, {"day": str}, {"day": "mon"}, **NAMED)
     meta = await made(connector, one)
     assert await made(connector, one) == meta
     assert meta.job_id == job["job_id"]

@@ -21,6 +21,7 @@ from orchestrator.errors import ConfigurationError
 from tests.connectors.databricks.kit import notebook, program, task
 
 TOKEN = create_token("1" * 32, 1)
+KEY: dict[str, Any] = {"databricks_token": "DATABRICKS_KEY"}
 TASKS = [{"task_key": "a", "notebook_task": {"notebook_path": "/n"}}]
 
 
@@ -31,7 +32,7 @@ def test_the_template_holds_all_that_a_replay_needs() -> None:
         {"n": int},
         {"result": str},
         databricks_instance="myorg.example",
-        databricks_token="DATABRICKS_KEY",
+        **KEY,
     )
     template = to_template(made)
     assert template.type == "databricks"
@@ -60,8 +61,9 @@ def test_a_template_of_flytes_own_task_runs_its_container() -> None:
     template.container.image = "image:1"
     template.container.args.extend(["pyflyte-execute", "--inputs", "x"])
     template.container.env.add(key="A", value="B")
-    cluster = {"num_workers": 1, "spark_env_vars": {"C": "D"}}
-    template.custom.update(
+    cluster: Any = {"num_workers": 1, "spark_env_vars": {"C": "D"}}
+    custom: Any = template.custom
+    custom.update(
         {
             "databricksConf": {"new_cluster": cluster},
             "databricksInstance": "myorg.example",
