@@ -6,6 +6,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flyteidl2.core.execution_pb2 import TaskExecution
+
 from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
@@ -27,11 +29,13 @@ from orchestrator.connectors.databricks._outputs import (
     outputs_of,
 )
 from orchestrator.connectors.databricks._report import report
+from orchestrator.connectors.databricks._states import phase_of
 from orchestrator.connectors.databricks._task import TASK_TYPE
 from orchestrator.errors import (
     ConfigurationError,
     ConnectorError,
     PermanentError,
+    ResourceGoneError,
     TransientError,
 )
 
@@ -311,7 +315,9 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             workspace = self._workspace(meta, known)
             run = _run(workspace, meta)
             given = given_by(run, meta, partial(_output, workspace))
-        return report(run, meta, given, outputs_of(meta, given))
+        ended_well = phase_of(run) == TaskExecution.SUCCEEDED
+        outputs = outputs_of(meta, given) if ended_well else None
+        return report(run, meta, given, outputs)
 
     def _delete(self, meta: DatabricksMeta, known: Credentials) -> None:
         """See ``delete``."""
@@ -360,6 +366,9 @@ def _run(workspace: Workspace, meta: DatabricksMeta) -> dict[str, Any]:
 
 
 def _output(workspace: Workspace, run_id: int) -> dict[str, Any]:
-    """Return what the run of one task gave."""
-    with translated(creating=False):
-        return workspace.ask("GET", "/runs/get-output", query={"run_id": run_id})
+    """Return what the run of one task gave, empty if nobody knows."""
+    try:
+        with translated(creating=False):
+            return workspace.ask("GET", "/runs/get-output", query={"run_id": run_id})
+    except ResourceGoneError:
+        return {}  # the output is; that says nothing of the run

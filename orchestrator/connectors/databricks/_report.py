@@ -59,7 +59,7 @@ def report(
     """
     tasks = latest_tasks(run)
     links = [
-        _link("Databricks run", page_of(run, meta)),
+        *_run_links(run, meta),
         *_cluster_links(meta.host, [run, *tasks]),
         *_repair_links(run),
         *(_link(f"Output of {key}", uri) for key, uri in given.links.items()),
@@ -73,10 +73,12 @@ def report(
     )
 
 
-def page_of(run: Mapping[str, Any], meta: DatabricksMeta) -> str:
-    """Return the run's own page."""
-    job = run.get("job_id") or meta.job_id
-    return str(run.get("run_page_url") or f"{meta.host}/#job/{job}/run/{meta.run_id}")
+def _run_links(run: Mapping[str, Any], meta: DatabricksMeta) -> list[TaskLog]:
+    """Return the link to the run's own page, nothing if nobody knows that."""
+    job, page = run.get("job_id") or meta.job_id, run.get("run_page_url")
+    if not page and job:
+        page = f"{meta.host}/#job/{job}/run/{meta.run_id}"
+    return [_link("Databricks run", str(page))] if page else []
 
 
 def clusters_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flyteidl2.core.execution_pb2 import TaskExecution
 
-from orchestrator.errors import PermanentError
+from orchestrator.errors import PermanentError, TransientError
 from tests.connectors.databricks.kit import SECRETS, attempt, made, notebook, program
 from tests.emulators import Fault, Rule, Running
 
@@ -136,3 +136,29 @@ async def test_logs_are_those_of_ended_tasks_and_are_read_on(
     assert [page.header.token for page in none] == ["0"]
     with pytest.raises(PermanentError, match="no log token"):
         _ = [page async for page in connector.get_logs(meta, "x", **SECRETS)]
+
+
+async def test_an_output_that_is_gone_is_not_a_run_that_is_gone(
+    service: Running, connector: DatabricksConnector
+) -> None:
+    """The run succeeded; what it gave is said to be missing."""
+    one = attempt(notebook(output="x"), outputs={"result": str})
+    meta = await made(connector, one)
+    service.script(Rule(do=Fault.REFUSE, verb="output", status=404))
+    resource = await connector.get(meta, **SECRETS)
+    assert resource.phase == TaskExecution.SUCCEEDED
+    assert resource.outputs == {}
+    service.script(Rule(do=Fault.REFUSE, verb="output", status=503))
+    with pytest.raises(TransientError):
+        await connector.get(meta, **SECRETS)
+
+
+async def test_a_run_that_was_cancelled_has_no_outputs(
+    connector: DatabricksConnector,
+) -> None:
+    """And does not complain of them."""
+    meta = await made(connector, attempt(program("sleep=600"), outputs={"result": str}))
+    await connector.delete(meta, **SECRETS)
+    resource = await connector.get(meta, **SECRETS)
+    assert (resource.phase, resource.outputs) == (TaskExecution.ABORTED, None)
+    assert "output" not in (resource.message or "")
