@@ -3,7 +3,8 @@
 It talks to a stand-in of the project's own, which it starts with
 ``python -m tests.emulators.databricks`` from the checkout, through Databricks' own SDK.
 For the real service give your workspace as ``host``, and a token in DATABRICKS_KEY.
-The first answer of the stand-in is lost on purpose: the notebook runs once all the same.
+The first answer of the stand-in is lost on purpose: the notebook runs once all the
+same.
 """
 
 from __future__ import annotations
