@@ -143,6 +143,17 @@ def test_a_flyte_service_is_driven_from_another_process(tmp_path: Path) -> None:
     assert phases(tmp_path / "orchestrator.db") == [("count_words", "SUCCEEDED")]
 
 
+def test_a_notebook_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
+    """Against the stand-in, through Databricks' SDK: its run is found and adopted."""
+    said = run(tmp_path, "08_databricks.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "ADOPTED" in said
+    assert "CREATE_AGAIN" not in said
+    assert "outputs:     (42, 1)" in said
+    assert "Databricks run: http://127.0.0.1:" in said
+    assert "the other:   ABORTED" in said
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""
