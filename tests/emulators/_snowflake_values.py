@@ -17,7 +17,6 @@ HISTORY = re.compile(
 )
 _LIMIT = re.compile(r"RESULT_LIMIT\s*=>\s*(\d+)", re.IGNORECASE)
 _LIMIT_DEFAULT = 100
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r"'((?:[^'\\]|\\.|'')*)'", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": "\0"}
@@ -67,8 +66,7 @@ def run(text: str, history: Iterable[Sequence[Any]] = ()) -> Result:
     Raises:
         QueryError: It is wrong.
     """
-    plain = _COMMENT.sub(" ", text).strip().rstrip(";")
-    plain = _STRING.sub(_unescaped, plain)
+    plain = _STRING.sub(_unescaped, text.strip().rstrip(";"))
     asked = HISTORY.search(plain)
     with closing(sqlite3.connect(":memory:")) as db:
         if asked is not None:

@@ -16,6 +16,7 @@ from orchestrator.connectors.snowflake._sessions import (
     endpoint_of,
     require_library,
 )
+from orchestrator.connectors.snowflake._states import NO_DATA
 from orchestrator.errors import ConfigurationError, ResourceGoneError
 
 if TYPE_CHECKING:
@@ -136,6 +137,9 @@ def _formed(session: SnowflakeConnection, query_id: str, form: str) -> Any:
     """Return all rows in the form that was asked for."""
     from snowflake.connector import errors  # noqa: PLC0415 - the extra
 
+    if session.get_query_status(query_id).name == NO_DATA:
+        # The client would wait for it to become known.
+        raise ResourceGoneError(f"query {query_id} is not known")
     cursor: Any = session.cursor()
     cursor.get_results_from_sfqid(query_id)
     if form == "rows":

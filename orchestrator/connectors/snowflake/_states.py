@@ -27,7 +27,7 @@ STATES = States(
         "FAILED_WITH_INCIDENT": _RETRY,
         "ABORTED": TaskExecution.ABORTED,
         DISCONNECTED: _RETRY,
-        NO_DATA: TaskExecution.UNDEFINED,
+        NO_DATA: TaskExecution.RUNNING,  # as Snowflake's client counts it
     },
 )
 """What a status means; DISCONNECTED and NO_DATA only if the history has no other."""
