@@ -22,7 +22,7 @@ from orchestrator.connectors.snowflake._errors import (
 )
 from orchestrator.connectors.snowflake._meta import SnowflakeMeta
 from orchestrator.connectors.snowflake._place import Place
-from orchestrator.connectors.snowflake._query import check_text, parameters
+from orchestrator.connectors.snowflake._query import as_dates, check_text, parameters
 from orchestrator.connectors.snowflake._report import Status, report
 from orchestrator.connectors.snowflake._sessions import (
     Credentials,
@@ -146,11 +146,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             place = Place.of_template(task_template)
             if not TOKEN.fullmatch(token):
                 raise ValueError(f"no usable token: {token[:80]!r} ({TOKEN_LABEL!r})")  # noqa: TRY301 - told as the others
-            batch = bool(custom_of(task_template).get("batch"))
-            check_text(task_template.sql.statement, list(inputs or {}), batch=batch)
-            text, values = parameters(
-                task_template.sql.statement, inputs or {}, batch=batch
-            )
+            text, values = _parameters(task_template, inputs or {})
         except ValueError as error:
             raise PermanentError(str(error)) from error
         self._check_account(place)
@@ -328,6 +324,21 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
                 f"query {meta.query_id} is at {meta.endpoint or 'Snowflake'}; this"
                 f" connector talks to {self.endpoint or 'Snowflake'}"
             )
+
+
+def _parameters(
+    template: TaskTemplate, inputs: dict[str, Any]
+) -> tuple[str, dict[str, Any] | None]:
+    """Return the text and the values of one attempt.
+
+    Raises:
+        ValueError: They cannot be sent.
+    """
+    custom, text = custom_of(template), template.sql.statement
+    batch = bool(custom.get("batch"))
+    check_text(text, list(inputs), batch=batch)
+    dates = {name: as_dates(inputs[name]) for name in custom.get("dates", ())}
+    return parameters(text, inputs | dates, batch=batch)
 
 
 def _status(connection: SnowflakeConnection, query_id: str) -> Status:

@@ -38,9 +38,9 @@ def of_login(error: Error) -> ConnectorError:
     from snowflake.connector import errors  # noqa: PLC0415 - the extra
 
     text = f"no session: {text_of(error)}"
-    if code_of(error) in _SESSION_CODES or isinstance(
-        error, errors.ProgrammingError | errors.ForbiddenError
-    ):
+    # Some classes are version 4's alone, and 5 warns whoever names them.
+    refused = isinstance(error, errors.ProgrammingError)
+    if code_of(error) in _SESSION_CODES or refused or _is(error, "ForbiddenError"):
         return AuthError(text)
     # Version 4 tells a refusal from silence by the class alone.
     if is_old() and type(error) is errors.DatabaseError:
@@ -68,7 +68,7 @@ def of_call(error: Error) -> ConnectorError:
         return ResourceGoneError(text)
     if code in _NOT_ALLOWED or code in _SESSION_CODES:
         return AuthError(text)
-    if type(error).__name__ == "TooManyRequests":
+    if _is(error, "TooManyRequests"):
         return ThrottledError(text)
     return TransientError(text)
 
@@ -102,6 +102,10 @@ def is_session_code(code: int) -> bool:
 def text_of(error: BaseException) -> str:
     """Return the error's text, bounded."""
     return f"{error or type(error).__name__}"[:_TEXT_MAX]
+
+
+def _is(error: Error, name: str) -> bool:
+    return type(error).__name__ == name
 
 
 def is_old() -> bool:

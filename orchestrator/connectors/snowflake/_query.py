@@ -66,6 +66,18 @@ def can_be_sent(declared: Any, *, batch: bool = False) -> bool:
     return declared in SCALARS
 
 
+def is_date(declared: Any) -> bool:
+    """Tell whether an input is of dates, which are stored as moments."""
+    return declared is date or any(is_date(arg) for arg in get_args(declared))
+
+
+def as_dates(value: Any) -> Any:
+    """Return the stored value of an input of dates as it was given."""
+    if isinstance(value, list):
+        return [as_dates(item) for item in value]
+    return value.date() if isinstance(value, datetime) else value
+
+
 def parameters(
     text: str, inputs: Mapping[str, Any], *, batch: bool
 ) -> tuple[str, dict[str, Any] | None]:

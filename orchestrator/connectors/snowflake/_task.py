@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._tasks import AsyncConnectorExecutorMixin, TaskTemplate
 from orchestrator.connectors.snowflake._place import Place
-from orchestrator.connectors.snowflake._query import can_be_sent, check_text
+from orchestrator.connectors.snowflake._query import can_be_sent, check_text, is_date
 from orchestrator.connectors.snowflake._sessions import require_library
 from orchestrator.errors import ConfigurationError
 from orchestrator.io import DataFrame
@@ -129,6 +129,9 @@ class SnowflakeTask(AsyncConnectorExecutorMixin, TaskTemplate):
         custom = self.place.to_custom()
         if self.batch:
             custom["batch"] = True
+        inputs = self.interface.inputs.items()
+        if dates := [name for name, (declared, _) in inputs if is_date(declared)]:
+            custom["dates"] = dates
         secrets = {
             name: self._variable(key)
             for name, key in self._secret_keys.items()

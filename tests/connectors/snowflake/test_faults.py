@@ -17,8 +17,10 @@ from tests.connectors.snowflake.kit import attempt, task, tell
 from tests.emulators import Fault, Rule, Running
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+OLD = int(__version__.split(".")[0]) < 5
 QUICK = Policy(
     poll_delay_min=timedelta(milliseconds=10),
     poll_delay_max=timedelta(milliseconds=50),
@@ -26,7 +28,17 @@ QUICK = Policy(
     error_delay_max=timedelta(milliseconds=50),
     find_settle=timedelta(milliseconds=100),
 )
-OLD = int(__version__.split(".")[0]) < 5
+
+
+@pytest.fixture
+def registry(service: Running) -> Iterator[Registry]:
+    """Register a connector that believes the stand-in's history at once."""
+    connector = SnowflakeConnector(endpoint=service.url, timeout=timedelta(seconds=2))
+    connector.policy = QUICK
+    made = Registry()
+    made.register(connector)
+    yield made
+    connector.close()
 
 
 @pytest.mark.parametrize(
@@ -133,17 +145,13 @@ async def test_nobody_there_is_transient_to_all() -> None:
 
 
 async def test_an_engine_adopts_the_query_whose_answer_was_lost(
-    service: Running, tmp_path: Path
+    service: Running, registry: Registry, tmp_path: Path
 ) -> None:
     """One query, also when it is aborted before anybody knows of it."""
     service.script(
         Rule(do=Fault.LOSE, verb="create", times=2),
         Rule(do=Fault.REFUSE, status=503, verb="find", times=1),
     )
-    registry = Registry()
-    connector = SnowflakeConnector(endpoint=service.url, timeout=timedelta(seconds=2))
-    connector.policy = QUICK
-    registry.register(connector)
     async with Orchestrator(tmp_path / "o.db", registry=registry) as orch:
         quick = await orch.submit(task("SELECT 5 AS five"), {})
         slow = await orch.submit(task("SELECT 6 /* sleep=600 */"), {})
@@ -155,18 +163,13 @@ async def test_an_engine_adopts_the_query_whose_answer_was_lost(
     token = f"o{ended.id}-1"
     assert service.count(token) <= 1
     assert all(not job.live for job in service.jobs(token))
-    connector.close()
 
 
 async def test_a_query_that_never_arrived_is_submitted_again(
-    service: Running, tmp_path: Path
+    service: Running, registry: Registry, tmp_path: Path
 ) -> None:
     """Once the history has had time to show it."""
     service.script(Rule(do=Fault.CUT, verb="create", times=1))
-    registry = Registry()
-    connector = SnowflakeConnector(endpoint=service.url, timeout=timedelta(seconds=2))
-    connector.policy = QUICK
-    registry.register(connector)
     async with Orchestrator(tmp_path / "o.db", registry=registry) as orch:
         handle = await orch.submit(task("SELECT 5 AS five"), {})
         done = await handle.wait(timeout=20)
@@ -174,4 +177,3 @@ async def test_a_query_that_never_arrived_is_submitted_again(
     assert (done.phase, done.attempt) == ("SUCCEEDED", 1)
     assert "KNOWN_ABSENT" in causes
     assert service.count(f"o{done.id}-1") == 1
-    connector.close()
