@@ -91,7 +91,7 @@ class JobConfig:
         Raises:
             ValueError: It cannot be used.
         """
-        custom = custom_of(template)
+        custom: Any = custom_of(template)
         made = cls(
             project=custom.get("ProjectID"),
             location=custom.get("Location"),

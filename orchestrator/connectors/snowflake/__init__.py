@@ -26,16 +26,16 @@ Needs the extra: ``pip install 'orchestrator[snowflake]'``. ::
 **Class L: jobs can be found.** Every query carries the attempt's token as its
 ``QUERY_TAG``. After a ``create`` whose outcome is unknown the query history is searched
 for it (``INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER``); what is found is adopted, and
-only if nothing is there two minutes later the query is submitted again. A history with
-more than 10,000 newer queries of the user proves nothing, and is not taken for "none".
+only if nothing is there two minutes later the query is submitted again. A history
+with more than 10,000 newer queries of the user proves nothing: that is not "none".
 
 It is not class I: Snowflake does not run a request id twice, but no public parameter of
 its client lets a caller choose that id, and nothing says how long it is remembered.
 
 **Inputs** are the client's own parameters, ``%(name)s``: its quoting, never ours.
 
-**Sessions** are the connector's own: never one for two calls at once, replaced when they
-break, and left to the service when they are closed, so that no query dies with one.
+**Sessions** are the connector's own: never one for two calls at once, replaced when
+they break, and left to the service when closed, so that no query dies with one.
 
 **Settings** are the constructor's. ``endpoint`` names an emulator.
 

@@ -65,7 +65,7 @@ class Attempt:
         self.token = self.token or create_token(f"{next(_numbers):032x}", 1)
 
     async def create(
-        self, connector: SnowflakeConnector, **secrets: str
+        self, connector: SnowflakeConnector, **secrets: Any
     ) -> SnowflakeMeta:
         """Call ``create`` of *connector*."""
         return await connector.create(

@@ -79,7 +79,7 @@ async def test_the_connector_keeps_its_promises(
         task(
             "SELECT %(n)s AS n /* sleep=%(s)s */",
             {"n": int, "s": float},
-            snowflake_password="SNOWFLAKE_PASSWORD",
+            snowflake_password="SNOWFLAKE_PASSWORD",  # noqa: S106 - a variable
         ),
         {"n": 1, "s": 0.05},
         long_inputs={"s": 600.0},

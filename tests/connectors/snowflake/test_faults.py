@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from snowflake.connector import __version__
 
-from orchestrator._config import Policy
+from orchestrator._config import Config, Policy
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._registry import Registry
 from orchestrator.connectors.snowflake import SnowflakeConnector
@@ -152,7 +152,9 @@ async def test_an_engine_adopts_the_query_whose_answer_was_lost(
         Rule(do=Fault.LOSE, verb="create", times=2),
         Rule(do=Fault.REFUSE, status=503, verb="find", times=1),
     )
-    async with Orchestrator(tmp_path / "o.db", registry=registry) as orch:
+    async with Orchestrator(
+        tmp_path / "o.db", registry=registry, config=Config()
+    ) as orch:
         quick = await orch.submit(task("SELECT 5 AS five"), {})
         slow = await orch.submit(task("SELECT 6 /* sleep=600 */"), {})
         await orch.abort(slow.id, reason="enough")
@@ -170,7 +172,9 @@ async def test_a_query_that_never_arrived_is_submitted_again(
 ) -> None:
     """Once the history has had time to show it."""
     service.script(Rule(do=Fault.CUT, verb="create", times=1))
-    async with Orchestrator(tmp_path / "o.db", registry=registry) as orch:
+    async with Orchestrator(
+        tmp_path / "o.db", registry=registry, config=Config()
+    ) as orch:
         handle = await orch.submit(task("SELECT 5 AS five"), {})
         done = await handle.wait(timeout=20)
         causes = [step.cause for step in await handle.history()]
