@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import signal
@@ -134,6 +135,8 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _read(self) -> Call:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
         parts = urlsplit(self.path)
         try:
             body = json.loads(raw) if raw else None

@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
 from orchestrator._codec import python_type_of
 from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
-from orchestrator.connectors._structs import whole
+from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors.bigquery import _parameters
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ class JobConfig:
         Raises:
             ValueError: It cannot be used.
         """
-        custom = whole(json_format.MessageToDict(template.custom))
+        custom: Any = custom_of(template)
         made = cls(
             project=custom.get("ProjectID"),
             location=custom.get("Location"),
