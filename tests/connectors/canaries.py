@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from orchestrator import Policy, Secret, TaskTemplate
 from orchestrator.connectors.bigquery import BigQueryConnector
 from orchestrator.connectors.http import HttpConnector, HttpTask
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.connectors import AsyncConnector
+
+# gRPC's own thread starts before the tests: see tests/flyte/conftest.py.
+grpc.aio.init_grpc_aio()  # type: ignore[attr-defined, unused-ignore]
 
 QUICK = Policy(
     poll_delay_min=timedelta(milliseconds=20),

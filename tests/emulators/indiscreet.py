@@ -30,7 +30,7 @@ _PEOPLE = frozenset(
 _TOKENS = frozenset({"access_token", "masterToken", "token"})
 _CREDENTIALS = ("authorization", "cookie", "x-api-key", "x-auth-token")
 _HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-_LONG = 12_000
+_LONG = 6_000
 """Characters of a quotation: more than any connector shows, so that all cut it."""
 
 _turns = count()
