@@ -127,9 +127,7 @@ def _http(
         del folder
         with running_api() as api, _indiscreet(api.url) as url:
             more = {"token_url": f"{url}/oauth/token"} if "client_id" in auth else {}
-            definition = batches(
-                url, auth={**auth, **more}, results=None, outputs=None
-            )
+            definition = batches(url, auth={**auth, **more}, results=None, outputs=None)
 
             def refuse(*lines: str, status: int = 401) -> Callable[[], None]:
                 def script() -> None:

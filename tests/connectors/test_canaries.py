@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,10 +24,15 @@ from tests.crash.canaries import redact_nothing, traces, traces_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from orchestrator import Handle
 
 LIMIT = timedelta(seconds=20)
+
+
+# One of each way that a service can quote.
+ONE_OF_EACH = ("process", "http_bearer", "bigquery", "remote")
 
 
 @pytest.fixture(params=CASES)
@@ -103,6 +107,7 @@ async def test_no_canary_stays_anywhere(bench: Bench, tmp_path: Path) -> None:
     assert not "\n".join(await asyncio.to_thread(found_in, bench, said, tmp_path))
 
 
+@pytest.mark.parametrize("bench", ONE_OF_EACH, indirect=True)
 async def test_without_redaction_the_search_finds_them(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,8 @@ _turns = count()
 def quoted(request: Any, context: Any) -> str:
     """Return what the call brought along, in one of many spellings."""
     said = [str(value) for _, value in context.invocation_metadata()]
-    said += getattr(request, "connection", None) and request.connection.secrets.values()
+    if hasattr(request, "connection"):
+        said += request.connection.secrets.values()
     way = SPELLINGS[next(_turns) % len(SPELLINGS)]
     once = f" (called with {way(' '.join(said))})"
     return once * (_LONG // len(once) + 1)
