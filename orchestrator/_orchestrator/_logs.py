@@ -65,13 +65,13 @@ async def pages(
             page = type(given)()
             page.CopyFrom(given)
             for line in page.body.lines:
-                line.message = _shown(engine, line.message)
+                line.message = _line(engine, line.message)
             for number, words in enumerate(page.body.results):
-                page.body.results[number] = _shown(engine, words)
+                page.body.results[number] = _line(engine, words)
             yield page
 
 
-def _shown(engine: Engine, words: str) -> str:
+def _line(engine: Engine, words: str) -> str:
     """Return a line of a log; what cleaning has joined may be a secret only then."""
     redact = engine.redactor.redact
     return redact(clean(redact(words)))
