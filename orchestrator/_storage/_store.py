@@ -363,6 +363,10 @@ class Store:
         result: list[Search] = await self.writer.write(Run(write))
         return result
 
+    async def end_search(self, search: Search) -> None:
+        """Search no more for a token whose last search was answered."""
+        await self.writer.write(Run(lambda tx: _sweeps.end(tx, search)))
+
     async def finish_cleanup(self, job: OwedJob, **columns: Any) -> bool:
         """Write what became of a debt; see `_cleanups.finish`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ def _deleted(script: Script) -> list[str]:
 
 def _searches(script: Script) -> list[float]:
     return [at for call, at in script.times if call == "find"]
+
+
+async def _hang(**_: Any) -> None:
+    await asyncio.Event().wait()
 
 
 async def test_a_second_job_that_is_listed_late_is_deleted(
@@ -118,6 +123,33 @@ async def test_a_search_goes_on_after_a_restart(engine: Start, clock: Clock) -> 
     script = Script(find=Meta("first"), get=KILLED)
     second = await engine(script)
     await clock.pass_(300, second)
+    assert _deleted(script) == ["first"]
+
+
+async def test_the_last_search_is_made_again_until_it_is_answered(
+    engine: Start, clock: Clock
+) -> None:
+    """Also if nothing ran while there was time, and the first one was killed."""
+    policy = Policy(sweep_for=timedelta(minutes=10))
+    answers: dict[str, Any] = {"create": [CUT, Meta("again")], "get": [DONE]}
+    first = await engine(
+        Script(find=[None, None, Meta("again")], policy=policy, **answers)
+    )
+    handle = await first.submit(a_task())
+    await clock.until_ended(first, handle.id)
+    await first.crash()
+    clock.advance(HOURS)
+    never = Script(clock=clock, find=_hang, policy=policy)
+    second = await engine(never)
+    await second.tick()
+    await second.crash()
+    assert len(_searches(never)) == 1
+    script = Script(
+        clock=clock, find=[CUT, CUT, Meta("first")], get=KILLED, policy=policy
+    )
+    third = await engine(script)
+    await clock.pass_(2 * HOURS, third)
+    assert len(_searches(script)) == 3
     assert _deleted(script) == ["first"]
 
 
