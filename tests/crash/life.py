@@ -56,6 +56,7 @@ class Orders:
         arguments: The worker's own command line.
         board: Its page, see ``tests.crash.board``.
         points: The named points, as the worker counts them.
+        module: The worker's program.
         kill_after: Kill from outside so long after the line of that first word.
         environment: Variables that it has besides ours.
         quiet: Asked, once all is terminal, whether the worker may stop; without
@@ -66,6 +67,7 @@ class Orders:
     arguments: Sequence[str]
     board: Path
     points: Sequence[str]
+    module: str = "tests.crash.worker"
     kill_after: tuple[str, float] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     quiet: Callable[[], bool] | None = None
@@ -76,7 +78,7 @@ def live(orders: Orders) -> Life:
     """Start a worker, carry out the orders, and return when it is gone."""
     errors = orders.board.with_suffix(".stderr")
     linger = ["--linger"] if orders.quiet else []
-    command = [sys.executable, "-m", "tests.crash.worker", *orders.arguments, *linger]
+    command = [sys.executable, "-m", orders.module, *orders.arguments, *linger]
     with (
         errors.open("wb") as stderr,
         subprocess.Popen(
