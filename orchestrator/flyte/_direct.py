@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from flyteidl2.connector import connector_pb2
 
 from orchestrator._clock import SystemClock
-from orchestrator._config import load_config
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
 from orchestrator._secrets import (
     RESERVED_KEYWORDS,
@@ -16,7 +15,6 @@ from orchestrator._secrets import (
     Redactor,
     Secrets,
     reference,
-    secret_providers,
 )
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.errors import InvalidInputError
@@ -28,27 +26,28 @@ from orchestrator.flyte._wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from flyteidl2.core.security_pb2 import Connection
 
     from orchestrator._connector import AsyncConnector
     from orchestrator._registry import Registry
+    from orchestrator._secrets import SecretProvider
 
 
 class Direct:
     """Calls connectors, and remembers nothing.
 
     Secrets come with the request's Connection; those of ``ConnectorSecretsMixin``
-    that it does not bring are looked up where the setting ``secrets`` says.
+    that it does not bring are looked up by providers, as the engine does it.
     """
 
     remembered_s: int | None = None
 
-    def __init__(self, registry: Registry) -> None:
-        """Look connectors up in *registry*."""
+    def __init__(self, registry: Registry, providers: Sequence[SecretProvider]) -> None:
+        """Look connectors up in *registry*, their own secrets with *providers*."""
         self._registry = registry
-        self._sources = Secrets(secret_providers(load_config().secrets), SystemClock())
+        self._sources = Secrets(providers, SystemClock())
         self.redactor = Redactor()
 
     async def create(

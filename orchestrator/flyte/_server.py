@@ -13,9 +13,10 @@ from flyteidl2.connector import service_pb2, service_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
+from orchestrator._config import Config, load_config
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._registry import DEFAULT_REGISTRY
-from orchestrator._secrets import environment_value
+from orchestrator._secrets import environment_value, secret_providers
 from orchestrator.errors import ConfigurationError
 from orchestrator.flyte._auth import TokenInterceptor
 from orchestrator.flyte._direct import Direct
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orchestrator._registry import Registry
+    from orchestrator._secrets import SecretProvider
     from orchestrator.flyte._service import Backend
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class ConnectorServer:
             request is one call of a connector.
         registry: The connectors; None for those of the *orchestrator*, else for those
             of ``ConnectorRegistry``.
+        secrets: Where the connectors' own secrets are looked up in pass-through, as
+            for Orchestrator; None for the environment and mounted files.
 
     Raises:
         SecretNotFoundError: The token's variable is not set.
@@ -61,6 +65,7 @@ class ConnectorServer:
         *,
         orchestrator: Orchestrator | None = None,
         registry: Registry | None = None,
+        secrets: Sequence[SecretProvider] | None = None,
     ) -> None:
         self._options = options or ServerOptions()
         if registry is None:
@@ -68,8 +73,10 @@ class ConnectorServer:
             if orchestrator is not None:
                 registry = orchestrator._registry  # noqa: SLF001 - one library
         self._registry = registry
+        if secrets is None:
+            secrets = secret_providers(Config().secrets)
         self._backend: Backend = (
-            Direct(self._registry)
+            Direct(self._registry, secrets)
             if orchestrator is None
             else Durable(orchestrator, self._registry)
         )
@@ -232,7 +239,10 @@ async def serve(
         raise ConfigurationError("database is for a durable service: say durable=True")
     options = options or ServerOptions()
     if not durable:
-        await _serve(ConnectorServer(options, registry=registry), signals, ready)
+        config = await asyncio.to_thread(load_config)
+        sources = secret_providers(config.secrets)
+        server = ConnectorServer(options, registry=registry, secrets=sources)
+        await _serve(server, signals, ready)
         return
     async with Orchestrator(database, registry=registry) as orchestrator:
         server = ConnectorServer(options, orchestrator=orchestrator, registry=registry)
