@@ -22,7 +22,7 @@ from tests.crash.subject import POINTS, reachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CLASSES = {name: ServiceClass.IDEMPOTENT for name in ENTRIES}
+CLASSES = dict.fromkeys(ENTRIES, ServiceClass.IDEMPOTENT)
 CLASSES["http-listed"] = ServiceClass.LISTED
 """What each connector promises, with the service that it is run against."""
 

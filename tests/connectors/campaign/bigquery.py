@@ -15,7 +15,7 @@ from orchestrator.connectors.bigquery import (
     BigQueryConnector,
     BigQueryTask,
 )
-from orchestrator.testing import ServiceClass, State
+from orchestrator.testing import Rule, ServiceClass, State
 from tests.connectors.campaign.entry import WORKER, ConnectorSide, arguments
 from tests.connectors.campaign.observed import observe
 from tests.crash.scenario import KINDS
@@ -49,12 +49,18 @@ def query(plan: Plan) -> str:
     fail = ",".join("backendError" if one else "ok" for one in again)
     spec = replace(
         plan.spec,
+        faults=tuple(map(_in_words_of_bigquery, plan.spec.faults)),
         ends=tuple(
             State.FAILED if one else end for one, end in zip(again, ends, strict=True)
         ),
     )
     reasons = f"/* fail={fail} */ " if any(again) else ""
     return f"SELECT 1 AS one {reasons}{packed(spec)}"
+
+
+def _in_words_of_bigquery(rule: Rule) -> Rule:
+    """Return *rule* with a status that BigQuery has."""
+    return replace(rule, status=400) if rule.status == 422 else rule
 
 
 class Side(ConnectorSide):

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import SystemClock
+from orchestrator._connector import AsyncConnector
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.errors import AuthError, PermanentError, ThrottledError
 from orchestrator.testing._jobserver._server import CountedRules
@@ -16,7 +17,6 @@ from orchestrator.testing._jobserver._vocabulary import Fault
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-    from orchestrator._connector import AsyncConnector
     from orchestrator.testing import Rule
     from tests.crash.scenario import Kind
     from tests.jobserver.connectors import Around
@@ -122,8 +122,9 @@ def observe(
         wire: None for a service that has faults of its own.
     """
     for verb in _VERBS:
-        method = getattr(connector, verb, None)
-        if method is not None:
+        method = getattr(connector, verb)
+        # The base's own find says that there is none: seen, it would count as one.
+        if getattr(method, "__func__", None) is not AsyncConnector.find:
             seen = _seen(verb, method, around, token_of, wire)
             setattr(connector, verb, seen)
 
