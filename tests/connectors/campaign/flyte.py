@@ -19,6 +19,7 @@ from orchestrator._ids import create_token
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.errors import TransientError
 from orchestrator.flyte import RemoteConnector
+from orchestrator.testing import Fault
 from tests.connectors.campaign.entry import WORKER, ConnectorSide, arguments
 from tests.connectors.campaign.observed import Wire, observe
 from tests.crash.audit import Audit
@@ -77,7 +78,10 @@ class Side(ConnectorSide):
     def job(self, plan: Plan) -> tuple[TaskTemplate, dict[str, Any]]:
         """Return task and inputs of a submission."""
         task = task_of(plan, self._connector.task_type_name)
-        return task, {"spec": json.dumps(plan.spec.to_json())}
+        # What the wire withholds is released; behind the service nobody would.
+        faults = [rule for rule in plan.spec.faults if rule.do is not Fault.WITHHOLD]
+        spec = replace(plan.spec, faults=tuple(faults))
+        return task, {"spec": json.dumps(spec.to_json())}
 
     async def release(self, token: str) -> None:
         """Let the wire give the answers that it withholds of *token*."""
