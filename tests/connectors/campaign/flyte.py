@@ -65,19 +65,19 @@ class Side(ConnectorSide):
         policy = policy_of(self.service)
         while True:
             try:
-                [self._connector] = await RemoteConnector.discover(
+                [self._remote] = await RemoteConnector.discover(
                     self.url, register=False, policy=policy
                 )
             except TransientError:  # it is being killed as well
                 continue
             break
         self._wire = Wire(self.kinds)
-        observe(self._connector, around, _token_of, self._wire)
-        return self._connector
+        observe(self._remote, around, _token_of, self._wire)
+        return self._remote
 
     def job(self, plan: Plan) -> tuple[TaskTemplate, dict[str, Any]]:
         """Return task and inputs of a submission."""
-        task = task_of(plan, self._connector.task_type_name)
+        task = task_of(plan, self._remote.task_type_name)
         # What the wire withholds is released; behind the service nobody would.
         faults = [rule for rule in plan.spec.faults if rule.do is not Fault.WITHHOLD]
         spec = replace(plan.spec, faults=tuple(faults))
@@ -89,7 +89,7 @@ class Side(ConnectorSide):
 
     async def aclose(self) -> None:
         """Close the channels."""
-        await self._connector.aclose()
+        await self._remote.aclose()
 
 
 SIDE = Side
@@ -145,7 +145,7 @@ class Keeper:
 
     def start(self) -> str:
         """Start it, where it was; return its endpoint."""
-        words = self._words
+        words: tuple[str, ...] = self._words
         if self._running is not None:
             words += ("--port", str(self._running.told["port"]))
         started = service(*words, JOB_SERVER=self._job_server)

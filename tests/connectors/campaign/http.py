@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Side(ConnectorSide):
-    """The worker's side of it."""
+    """The worker's side of it; the URL is the server's address and a class."""
 
     async def connect(
         self, around: Around, faults: Points, board: Board
@@ -49,10 +49,13 @@ class Side(ConnectorSide):
             "inputs": {"forever": None, "spec": "dict"},
             "submit": {"json": {"spec": None}},
         }
-        definition = merged(declared(f"http://{self.url}", self.service.value), more)
+        address, _, path = self.url.partition("/")
+        definition = declared(f"http://{address}", self.service.value)
+        definition["base_url"] = f"http://{address}/{path}"
+        definition = merged(definition, more)
         definition["submit"]["json"]["spec"] = "{{.inputs.spec}}"
         self._definition = definition
-        host, _, port = self.url.rpartition(":")
+        host, _, port = address.rpartition(":")
         self._client = JobClient(host, int(port))
         connector = HttpConnector(definition)
         connector.policy = policy_of(self.service)
@@ -103,6 +106,6 @@ def opened(service: ServiceClass, folder: Path, seed: str) -> Iterator[Subject]:
             name=name,
             service=service,
             witness=HttpWitness(server.ledger, server.address),
-            arguments=arguments(name, server.address),
+            arguments=arguments(name, f"{server.address}/{service.value}"),
             worker=WORKER,
         )
