@@ -290,7 +290,8 @@ class Campaign:
             how = "hung" if life.hung else f"exited with {life.returncode}"
             kept = self.folder / f"life-{self.lives}.stderr"
             kept.write_text(life.errors, encoding="utf-8")
-            self.totals.note([f"life {self.lives} {how}: see {kept}"])
+            last = life.said[-1] if life.said else "nothing"
+            self.totals.note([f"life {self.lives} {how}, said {last}: see {kept}"])
         else:
             self.totals.cycles["missed"] += 1
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _LOOK_S = 0.05
 _QUIET_LOOKS = 3
 """In a row: an answer that has just come may not be in the ledger yet."""
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 90.0
+"""Without a line: on a loaded machine a nice process may take long to import."""
 
 
 @dataclass
