@@ -67,6 +67,7 @@ __all__ = [
     "State",
     "main",
     "packed",
+    "packed_in",
     "route",
     "script_of",
 ]
@@ -118,7 +119,7 @@ def script_of(text: str, values: Mapping[str, Any] | None = None) -> Script:
             if value.startswith("@"):
                 value = str((values or {}).get(value[1:], ""))
             words[name] = value
-    own = _packed_in(text)
+    own = packed_in(text)
     if own is not None:
         return Script(own, words)
     fails = words.get("fail", "ok").split(",")
@@ -139,7 +140,8 @@ def packed(spec: JobSpec) -> str:
     return f"/* spec={base64.urlsafe_b64encode(raw).decode().rstrip('=')} */"
 
 
-def _packed_in(text: str) -> JobSpec | None:
+def packed_in(text: str) -> JobSpec | None:
+    """Return the spec that `packed` wrote anywhere into *text*, None for none."""
     found = _PACKED.search(text)
     if found is None:
         return None
@@ -284,7 +286,7 @@ class StandIn:
         with self.lock:
             call.token = self.token_of(verb, call)
             # The text stands somewhere in the body, whatever the vendor.
-            spec = _packed_in(json.dumps(call.body)) if verb == "create" else None
+            spec = packed_in(json.dumps(call.body)) if verb == "create" else None
             if spec is not None:
                 self.rules.by_token.setdefault(call.token, spec.faults)
             return self.rules.choose(_SERVICE, verb, call.token)

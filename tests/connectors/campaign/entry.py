@@ -19,6 +19,7 @@ WORKER = "tests.connectors.campaign.worker"
 
 ENTRIES: dict[str, str] = {
     "bigquery": "bigquery",
+    "databricks": "databricks",
     "http": "http",
     "http-listed": "http",
     "process": "process",
