@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import signal
@@ -137,6 +138,8 @@ class _Connection(BaseHTTPRequestHandler):
         raw = self.rfile.read(length)
         if len(raw) < length:
             raise ConnectionAbortedError("the client died before it had said all")
+        if self.headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
         parts = urlsplit(self.path)
         try:
             body = json.loads(raw) if raw else None

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
 from orchestrator._codec import python_type_of
 from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
