@@ -9,6 +9,7 @@ worker    the process that is killed
 stand_ins  what the vendors' modules share
 bigquery  BigQuery's client and stand-in
 databricks  its SDK and stand-in
+snowflake its client and stand-in
 http      definitions of the job server, once with and once without idempotency
 process   commands on this machine; their witnesses are the commands themselves
 flyte     a durable Flyte service in a process of its own, which is killed as well

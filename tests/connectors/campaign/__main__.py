@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLASSES = dict.fromkeys(ENTRIES, ServiceClass.IDEMPOTENT)
-CLASSES |= dict.fromkeys(("databricks", "http-listed"), ServiceClass.LISTED)
+CLASSES |= dict.fromkeys(
+    ("databricks", "snowflake", "http-listed"), ServiceClass.LISTED
+)
 """What each connector promises, with the service that it is run against."""
 
 

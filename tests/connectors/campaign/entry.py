@@ -20,6 +20,7 @@ WORKER = "tests.connectors.campaign.worker"
 ENTRIES: dict[str, str] = {
     "bigquery": "bigquery",
     "databricks": "databricks",
+    "snowflake": "snowflake",
     "http": "http",
     "http-listed": "http",
     "process": "process",
