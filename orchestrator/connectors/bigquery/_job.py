@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._codec import python_type_of
 from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
-from orchestrator.connectors._structs import whole
+from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors.bigquery import _parameters
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class JobConfig:
         Raises:
             ValueError: It cannot be used.
         """
-        custom = whole(json_format.MessageToDict(template.custom))
+        custom: Any = custom_of(template)
         made = cls(
             project=custom.get("ProjectID"),
             location=custom.get("Location"),
