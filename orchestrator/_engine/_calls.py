@@ -377,8 +377,9 @@ class Calls:
     def say(self, text: str, limit: int = MESSAGE_MAX) -> str:
         """Return *text* without secrets and control sequences, bounded."""
         start = self._redactor.redact_start(text, limit * 4)
-        # Cleaning joins and composes characters: what was hidden before shows then.
-        return self._redactor.redact(clean(start, limit))
+        # Cleaning joins and composes characters: what was hidden before shows then, and
+        # has to be whole to be known.
+        return clean(self._redactor.redact(clean(start, limit * 4)), limit)
 
 
 def _answered(task: asyncio.Future[Any]) -> bool:

@@ -33,12 +33,16 @@ class Sweeper:
         self._contexts = parts.contexts
         self._calls = parts.calls
         self._clock = parts.clock
+        self._belief = parts.belief
         self._released = parts.released
 
     async def claim(self, limit: int, now: int) -> list[Search]:
         """Take up to *limit* searches that are due."""
         return await self._store.claim_searches(
-            limit=limit, loaded=self._contexts.loaded(), now=now
+            limit=limit,
+            loaded=self._contexts.loaded(),
+            now=now,
+            believed=lambda since: self._belief.believed(since, now),
         )
 
     async def search(self, search: Search) -> None:

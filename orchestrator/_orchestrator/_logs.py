@@ -64,10 +64,16 @@ async def pages(
             page = type(given)()
             page.CopyFrom(given)
             for line in page.body.lines:
-                line.message = clean(engine.redactor.redact(line.message))
+                line.message = _shown(engine, line.message)
             for number, words in enumerate(page.body.results):
-                page.body.results[number] = clean(engine.redactor.redact(words))
+                page.body.results[number] = _shown(engine, words)
             yield page
+
+
+def _shown(engine: Engine, words: str) -> str:
+    """Return a line of a log; what cleaning has joined may be a secret only then."""
+    redact = engine.redactor.redact
+    return redact(clean(redact(words)))
 
 
 async def metrics(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import os
+import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator._secrets._references import MOUNT, SecretReference
 from orchestrator.errors import ConfigurationError, SecretNotFoundError
@@ -28,6 +32,8 @@ is async, so it may ask a service; one that asks often should cache by itself.
 
 _FILE_BYTES_MAX = 1024 * 1024
 _TIMEOUT_S = 10.0
+_THREADS_MAX = 8
+"""So many calls of one provider are under way at once; those that hang count."""
 
 
 def environment_value(variable: str) -> str:
@@ -154,12 +160,59 @@ class KeyringSecrets:
         return f"the keyring's {self._service}"
 
 
+class _Threads:
+    """Daemon threads for one provider: one that hangs keeps nobody else's."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(_THREADS_MAX)
+
+    async def ask(self, provider: SecretProvider, secret: SecretReference) -> Any:
+        """Call *provider* in a thread of its own; who is cancelled leaves it behind."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Callable[[], Any]] = loop.create_future()
+
+        def ended(outcome: Callable[[], Any]) -> None:
+            self._free.release()
+            if not answer.done():
+                answer.set_result(outcome)
+
+        def work() -> None:
+            outcome: Callable[[], Any]
+            try:
+                value = context.run(provider, secret)
+                outcome = partial(_returned, value)
+            except BaseException as error:  # noqa: BLE001 - whatever it raises
+                outcome = partial(_raised, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(ended, outcome)
+
+        context = contextvars.copy_context()
+        try:
+            threading.Thread(
+                target=work, name="orchestrator-secret", daemon=True
+            ).start()
+        except BaseException:
+            self._free.release()
+            raise
+        return (await answer)()
+
+
+def _returned(value: Any) -> Any:
+    return value
+
+
+def _raised(error: BaseException) -> Any:
+    raise error
+
+
 class Secrets:
     """Resolves references with the first provider that has a value."""
 
     def __init__(self, providers: Sequence[SecretProvider], clock: Clock) -> None:
         """Ask *providers* in their order."""
         self._providers = tuple(providers)
+        self._threads = [_Threads() for _ in self._providers]
         self._clock = clock
 
     async def resolve(
@@ -179,10 +232,10 @@ class Secrets:
     async def _value(self, secret: SecretReference) -> str:
         places = []
         failed: Exception | None = None
-        for provider in self._providers:
+        for provider, threads in zip(self._providers, self._threads, strict=True):
             place = _name(provider)
             try:
-                value = await self._ask(provider, secret)
+                value = await self._ask(provider, threads, secret)
             except Exception as error:  # noqa: BLE001 - a user's function, a keyring
                 # Another may know it. Its text is not trusted to be without values.
                 failed = failed or error
@@ -194,7 +247,7 @@ class Secrets:
         raise SecretNotFoundError(secret.variable, secret.key, places) from failed
 
     async def _ask(
-        self, provider: SecretProvider, secret: SecretReference
+        self, provider: SecretProvider, threads: _Threads, secret: SecretReference
     ) -> str | None:
         if isinstance(provider, EnvironmentSecrets):
             return provider(secret)  # nothing to wait for
@@ -202,9 +255,7 @@ class Secrets:
             type(provider).__call__
         )
         async with self._clock.limit(_TIMEOUT_S):
-            given = (
-                provider(secret) if waits else await asyncio.to_thread(provider, secret)
-            )
+            given = provider(secret) if waits else await threads.ask(provider, secret)
             value = await given if isinstance(given, Awaitable) else given
         if value is not None and not isinstance(value, str):
             # Its repr would be the value.

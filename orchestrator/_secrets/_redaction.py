@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
@@ -109,40 +110,105 @@ def patterns(value: str) -> set[tuple[int, str]]:
     return plain | escaped
 
 
-class Redactor:
-    """Replaces secret values in texts; knows every value that was ever resolved.
+def _lines(value: str) -> list[str]:
+    """Return the lines of a key: what prints it, prints lines."""
+    if "\n" not in value:
+        return []
+    lines = map(str.strip, value.splitlines()[:_LINES_MAX])
+    return [line for line in lines if len(line) >= _SHORTEST_LINE]
 
-    Raw, URL-encoded, JSON- and repr-escaped and base64 forms are replaced, longest
-    first. Values shorter than 4 characters are left alone. Not thread-safe for
-    registering; redacting is.
+
+_LINES_MAX = 100
+_SHORTEST_LINE = 12
+"""Shorter lines of a value are braces, or words that stand everywhere."""
+
+VALUES_MAX = 1000
+"""So many values are known; where each call gets a fresh one, the oldest are old."""
+
+_GROUP_MAX = 128
+"""So many values stand in one pattern: compiling it takes about a tenth of a second."""
+
+
+class _Group(NamedTuple):
+    """Values that are searched for by one pattern."""
+
+    values: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, values: tuple[str, ...]) -> _Group:
+        """Compile a pattern, longest forms first."""
+        forms = set().union(*map(patterns, values))
+        lines = (line for value in values for line in _lines(value))
+        forms |= {(len(line), re.escape(line)) for line in lines}
+        ordered = sorted(forms, key=lambda form: (-form[0], form[1]))
+        return cls(values, re.compile("|".join(pattern for _, pattern in ordered)))
+
+
+class Redactor:
+    """Replaces secret values in texts; knows the last 1000 values that were resolved.
+
+    Raw, URL-encoded, JSON- and repr-escaped and base64 forms are replaced. Values
+    shorter than 4 characters are left alone. A value that is not known yet costs the
+    same however many are: it joins a small group, and groups of one size are joined.
+    Not thread-safe for registering; redacting is.
     """
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._values: set[str] = set()
-        self._forms: set[tuple[int, str]] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._values: dict[str, None] = {}
+        """In the order of their last use."""
+        self._groups: tuple[_Group, ...] = ()
         self._longest = 0
 
     def register(self, values: Mapping[str, str]) -> None:
         """Remember the *values* of resolved secrets; cheap if all are known."""
-        fresh = [
-            v for v in values.values() if v not in self._values and len(v) >= _SHORTEST
-        ]
-        if not fresh:
-            return
-        for value in fresh:
-            self._values.add(value)
-            self._forms |= patterns(value)
-            # Escaped three times, which is more than services do.
-            encoded = sum(1 if c.isalnum() else 24 for c in value)
-            self._longest = max(self._longest, encoded, *map(len, spellings(value)))
-        ordered = sorted(self._forms, key=lambda form: (-form[0], form[1]))
-        self._pattern = re.compile("|".join(pattern for _, pattern in ordered))
+        fresh: list[str] = []
+        for value in values.values():
+            if len(value) < _SHORTEST:
+                continue
+            if value not in self._values:
+                fresh.append(value)
+                # Escaped three times, which is more than services do.
+                encoded = sum(1 if c.isalnum() else 24 for c in value)
+                self._longest = max(self._longest, encoded, *map(len, spellings(value)))
+            self._values.pop(value, None)
+            self._values[value] = None
+        if fresh:
+            self._groups = self._joined([*self._groups], tuple(dict.fromkeys(fresh)))
+
+    def _joined(
+        self, groups: list[_Group], fresh: tuple[str, ...]
+    ) -> tuple[_Group, ...]:
+        if len(self._values) > VALUES_MAX:
+            # The values of the oldest group are dropped, but for those in use.
+            used = set(islice(reversed(self._values), VALUES_MAX // 2))
+            oldest = groups.pop(0).values if groups else ()
+            for value in oldest:
+                if value not in used:
+                    del self._values[value]
+            fresh += tuple(value for value in oldest if value in used)
+        while groups and len(groups[-1].values) <= len(fresh):
+            if len(groups[-1].values) + len(fresh) > _GROUP_MAX:
+                break
+            fresh = groups.pop().values + fresh
+        return (*groups, _Group.of(fresh))
 
     def redact(self, text: str) -> str:
         """Return *text* with every known secret replaced by ``***``."""
-        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+        groups = self._groups
+        if not groups:
+            return text
+        if len(groups) == 1:
+            return groups[0].pattern.sub(REDACTED, text)
+        found = sorted(m.span() for g in groups for m in g.pattern.finditer(text))
+        parts: list[str] = []
+        end = 0
+        for start, stop in found:
+            if start >= end:
+                parts += (text[end:start], REDACTED)
+            end = max(end, stop)
+        return "".join((*parts, text[end:])) if parts else text
 
     def redact_start(self, text: str, limit: int) -> str:
         """Return about *limit* characters of the start of *text*, redacted.

@@ -350,17 +350,14 @@ class Store:
         return result
 
     async def claim_searches(
-        self, *, limit: int, loaded: Sequence[tuple[str, int]], now: int
+        self, *, now: int, loaded: Sequence[tuple[str, int]], **how: Any
     ) -> list[Search]:
-        """Take up to *limit* tokens that are to be searched for again."""
+        """Take tokens that are to be searched for again; see `_sweeps.claim`."""
 
         async def write(tx: Tx) -> list[Search]:
+            hold_until = now + _HOLD_US
             return await _sweeps.claim(
-                tx,
-                now=now,
-                hold_until=now + _HOLD_US,
-                limit=limit,
-                loaded=loaded,
+                tx, now=now, hold_until=hold_until, loaded=loaded, **how
             )
 
         result: list[Search] = await self.writer.write(Run(write))

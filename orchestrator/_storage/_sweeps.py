@@ -15,7 +15,7 @@ from orchestrator._ids import create_token
 from orchestrator._storage._tx import insert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from orchestrator._storage._apply import Apply
     from orchestrator._storage._tx import Tx
@@ -37,8 +37,8 @@ _AGAIN = (
     " due_at = excluded.due_at, until = excluded.until"
 )
 _READ = (
-    "SELECT json_group_array(json_array(s.token, s.execution_id, s.attempt,"
-    " s.task_type, s.task_version, e.template_hash, e.labels)) FROM"
+    "SELECT json_group_array(json_array(s.token, s.since, s.until, s.execution_id,"
+    " s.attempt, s.task_type, s.task_version, e.template_hash, e.labels)) FROM"
 )
 _DUE = (
     "SELECT * FROM sweep WHERE due_at <= ? AND task_type || ' ' || task_version IN"
@@ -50,13 +50,9 @@ _SELECT_ONE = (
     f"{_READ} sweep s JOIN execution e ON e.id = s.execution_id WHERE hex(s.token) = ?"
 )
 _PUT_OFF = "UPDATE sweep SET due_at = ? WHERE hex(token) = ?"
-_TOKENS = " WHERE token IN (SELECT value FROM json_each(?))"
-# Twice the age each time, and a last search when the time is over. (A clock that went
-# back makes ages negative: no reason to search every second.)
-_LATER = (
-    "UPDATE sweep SET due_at = min(until, ? + max(abs(? - since), 1000000))" + _TOKENS
-)
-_OVER = "DELETE FROM sweep" + _TOKENS + " AND until <= ?"
+_LATER = "UPDATE sweep SET due_at = ? WHERE token = ?"
+_OVER = "DELETE FROM sweep WHERE token IN (SELECT value FROM json_each(?))"
+_SOONEST_US = 1_000_000
 
 
 class Search(NamedTuple):
@@ -91,11 +87,18 @@ async def begin(tx: Tx, moved: Sequence[Apply]) -> None:
 
 
 async def claim(
-    tx: Tx, *, now: int, hold_until: int, limit: int, loaded: Sequence[tuple[str, int]]
+    tx: Tx,
+    *,
+    now: int,
+    hold_until: int,
+    limit: int,
+    loaded: Sequence[tuple[str, int]],
+    believed: Callable[[int], int],
 ) -> list[Search]:
     """Return up to *limit* due searches; each is due again after twice its age.
 
-    One that cannot be read is put off until *hold_until*.
+    *believed* tells the time by which the limits of what is from a moment fire. One
+    that cannot be read is put off until *hold_until*.
     """
     known = json.dumps([f"{name} {version}" for name, version in loaded])
     due = (now, known, limit)
@@ -105,17 +108,33 @@ async def claim(
         await tx.run(_PUT_OFF, (hold_until, token))
 
     return await tx.take(
-        lambda: _take(tx, now, _SELECT, due),
+        lambda: _take(tx, now, believed, _SELECT, due),
         lambda: tx.json(_SELECT_TOKENS, due),
-        lambda token: _take(tx, now, _SELECT_ONE, (token,)),
+        lambda token: _take(tx, now, believed, _SELECT_ONE, (token,)),
         put_off,
     )
 
 
-async def _take(tx: Tx, now: int, select: str, params: Sequence[Any]) -> list[Search]:
-    rows = await tx.json(select, params)
-    if rows:
-        tokens = json.dumps([token for token, *_ in rows])
-        await tx.run(_OVER, (tokens, now))
-        await tx.run(_LATER, (now, now, tokens))
-    return [Search(*rest) for _, *rest in rows]
+async def _take(
+    tx: Tx,
+    now: int,
+    believed: Callable[[int], int],
+    select: str,
+    params: Sequence[Any],
+) -> list[Search]:
+    searches, over, later = [], [], []
+    for token, since, until, *rest in await tx.json(select, params):
+        searches.append(Search(*rest))
+        read = believed(since)
+        if until <= read:
+            over.append(token)
+            continue
+        # Twice the age each time, and a last search when the time is over. (A clock
+        # that went back makes ages negative: no reason to search every second.)
+        age = max(abs(read - since), _SOONEST_US)
+        later.append((now + min(until - read, age), token))
+    if over:
+        await tx.run(_OVER, (json.dumps(over),))
+    for params_of_one in later:
+        await tx.run(_LATER, params_of_one)
+    return searches

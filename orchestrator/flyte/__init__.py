@@ -50,7 +50,10 @@ _HOMES = {
     "serve": "_server",
     "uninstall": "_install",
 }
-_NEEDS = {"_remote": ("grpc",), "_server": ("grpc", "grpc_health.v1.health")}
+_NEEDS = {
+    "_remote": ("grpc", "msgpack"),
+    "_server": ("grpc", "grpc_health.v1.health", "msgpack"),
+}
 """What has to be installed for a module, said before Python does."""
 
 

@@ -26,7 +26,7 @@ from orchestrator.flyte._wire import (
     identity_of,
     named_literals,
     native_inputs,
-    struct_of,
+    told_struct_of,
 )
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def resource_of_record(execution: Execution) -> connector_pb2.Resource:
         message=_message(execution),
         log_links=links,
         outputs=outputs,
-        custom_info=struct_of(execution.custom_info),
+        custom_info=told_struct_of(execution.custom_info),
     )
 
 

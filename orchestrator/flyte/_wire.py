@@ -10,7 +10,8 @@ from flyteidl2.connector import connector_pb2
 from flyteidl2.core import literals_pb2
 from flyteidl2.task import common_pb2
 from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.message import Error as MessageError
+from google.protobuf.struct_pb2 import Struct, Value
 
 from orchestrator._codec import decode_values, encode_values, interface_from_proto
 from orchestrator._connector import Resource
@@ -114,6 +115,23 @@ def struct_of(info: Mapping[str, Any] | None) -> Struct | None:
     return json_format.Parse(json.dumps(info), Struct()) if info else None
 
 
+def told_struct_of(info: object) -> Struct | None:
+    """Return stored details as a Struct; what does not fit in one says so instead."""
+    problem = "cannot be told as a Struct"
+    if info is None:
+        return None
+    try:
+        if not isinstance(info, dict):
+            raise TypeError(problem)  # noqa: TRY301 - one way out
+        made = struct_of(info)
+        # A reader's parser takes so many levels and no more; a message holds it deeper.
+        outer = Struct(fields={"a": Value(struct_value=made)})
+        Struct.FromString(outer.SerializeToString())
+    except (TypeError, ValueError, RecursionError, json_format.Error, MessageError):
+        return struct_of({"problem": f"custom_info {problem}"})
+    return made
+
+
 def resource_of(proto: connector_pb2.Resource) -> Resource:
     """Return a service's answer as the engine wants it."""
     outputs = None
@@ -140,13 +158,16 @@ def identity_of(metadata: TaskExecutionMetadata) -> str | None:
     """Return what tells one Flyte attempt from every other, None if nothing does.
 
     A repeated call for the same attempt has the same identity; Flyte's next attempt
-    has another one.
+    has another one, and so has an execution of our own engine that runs again what
+    Flyte has asked for.
     """
     task = metadata.task_execution_id
+    token = metadata.labels.get(TOKEN_LABEL, "")
     if task.node_execution_id.execution_id.name:
         data = task.SerializeToString(deterministic=True)
+        if token:
+            data += b"\0" + token.encode()
         return hashlib.sha256(data).hexdigest()
-    token = metadata.labels.get(TOKEN_LABEL, "")
     return hashlib.sha256(token.encode()).hexdigest() if token else None
 
 

@@ -65,7 +65,25 @@ def test_structures_are_msgpack_on_the_wire_and_json_here() -> None:
     assert sent.binary.value == pack({"x": [1, "y", None]})
     from_flyte(wire, again)
     assert again == stored
-    foreign = literals_pb2.Literal()
-    foreign.scalar.binary.tag, foreign.scalar.binary.value = "msgpack", b"\xc4\x01a"
-    from_flyte(foreign, again)
-    assert again == foreign
+
+
+@pytest.mark.parametrize(
+    ("tag", "data"),
+    [
+        ("msgpack", b"\xc4\x01a"),  # bytes
+        ("msgpack", b"\xd4\x00\x00"),  # an extension
+        ("msgpack", b"\xd6\xff\x00\x00\x00\x00"),  # a timestamp, also one
+        ("msgpack", b"\x81\x01\x01"),  # a number as a key
+        ("msgpack", b"\xa5ab"),  # a half
+        ("msgpack", b""),
+        ("json", b"[18446744073709551616]"),  # 65 bits
+        ("json", b"[" * 2000 + b"]" * 2000),
+    ],
+    ids=range(8),
+)
+def test_what_the_other_cannot_say_stays_as_it_came(tag: str, data: bytes) -> None:
+    """Whoever reads it says so; nothing is lost on the way."""
+    foreign, copied = literals_pb2.Literal(), literals_pb2.Literal()
+    foreign.scalar.binary.tag, foreign.scalar.binary.value = tag, data
+    (from_flyte if tag == "msgpack" else to_flyte)(foreign, copied)
+    assert copied == foreign

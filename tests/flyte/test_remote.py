@@ -29,7 +29,6 @@ from orchestrator.flyte._codes import (
     error_of,
     status_of,
 )
-from orchestrator.flyte._msgpack import pack, unpack
 from tests.flyte.cases import API_KEY, job, metadata, template
 from tests.flyte.real import QUICK, task
 
@@ -242,39 +241,3 @@ def test_tls_is_the_default_for_what_leaves_the_machine(
 ) -> None:
     """Loopback and local sockets need none."""
     assert RemoteService(endpoints=endpoint).encrypted is encrypted
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(None, True, False, 0, 127, 128, 255, 256, 65536, 2**32, 2**64 - 1),
-        *(-1, -32, -33, -128, -129, -32769, -(2**31) - 1, -(2**63), 0.5, -1e300),
-        *("", "é", "x" * 31, "x" * 32, "x" * 256, "x" * 65536),
-        *([], [1] * 15, [1] * 16, [None] * 65536, {}, {"a": {"b": [1, "c"]}}),
-        {str(n): n for n in range(20)},
-    ],
-    ids=lambda value: repr(value)[:20],
-)
-def test_msgpack_comes_back_as_it_was(value: Any) -> None:
-    """Every form of the format that JSON can say."""
-    again = unpack(pack(value))
-    assert again == value
-    assert type(again) is type(value)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\xc1",
-        b"\xc4\x01a",
-        b"\xd4\x00\x00",
-        b"\x01\x02",
-        b"\xa5ab",
-        b"\x81\x01\x01",
-    ],
-)
-def test_msgpack_that_is_no_json_is_refused(data: bytes) -> None:
-    """Bytes, extensions, numbers as keys, halves."""
-    with pytest.raises(ValueError):
-        unpack(data)

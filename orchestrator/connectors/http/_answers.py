@@ -61,10 +61,9 @@ def retry_after(
         seconds = float(text)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
+            seconds = _seconds_until(parsedate_to_datetime(text), clock)
+        except (ValueError, OverflowError):
             return None
-        seconds = _seconds_until(moment, clock)
     return min(max(seconds, 0.0), longest_s) if seconds == seconds else None  # noqa: PLR0124 - NaN
 
 

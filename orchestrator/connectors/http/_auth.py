@@ -200,7 +200,7 @@ def _life_s(auth: OAuth2Auth, told: Any) -> float:
     """Return how long a token lives; long enough to be used once, whatever is told."""
     try:
         life = float(told)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         life = _LIFE_S
     # A service whose tokens live shorter than the margin gets a smaller margin.
     early = auth.refresh_before.total_seconds()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import zlib
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -169,6 +170,10 @@ class Client:
                 ) as response,
             ):
                 body = await self._read(response)
+                packed = response.headers.get("content-encoding", "")
+                if packed:
+                    limit = limits.answer_bytes
+                    body = await asyncio.to_thread(unpacked, body, packed, limit)
                 return Answer(response.status_code, response.headers, body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NotSentError(_words(error)) from error
@@ -179,7 +184,8 @@ class Client:
 
     async def _read(self, response: httpx.Response) -> bytes:
         limit, body = self._limits.answer_bytes, bytearray()
-        generator: Any = response.aiter_bytes()
+        # As it was sent: the client's own decoders unpack without a limit.
+        generator: Any = response.aiter_raw()
         # Closed here if it is left early, not at some time by the garbage collector.
         async with aclosing(generator) as pieces:
             async for piece in pieces:
@@ -218,6 +224,30 @@ class Client:
             verify=self._ssl, trust_env=False, follow_redirects=False, limits=limits
         )
         return client
+
+
+def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    """Return a body that was compressed, though nobody asked for that.
+
+    Raises:
+        NonsenseError: It is larger than *limit* bytes, packed more than once, in a way
+            that is not known, or broken.
+    """
+    name = encoding.strip().lower()
+    if name == "identity":
+        return body
+    if name not in ("gzip", "x-gzip"):
+        raise NonsenseError(f"the answer's Content-Encoding is {encoding[:80]!r}")
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        data = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise NonsenseError(f"the answer is no gzip: {error}") from None
+    if len(data) > limit:
+        raise NonsenseError(f"the answer is larger than {limit} bytes")
+    if not unpacker.eof and body:
+        raise NonsenseError("the answer is gzip without its end")
+    return data
 
 
 _ALWAYS = {"Accept": "application/json", "Accept-Encoding": "identity"}

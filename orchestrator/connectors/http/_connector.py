@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -276,7 +277,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             except ValueError as error:
                 raise NonsenseError(f"status_url: {error}") from None
         if job_id is _UNNAMED:
-            job_id = urlsplit(status_url).path if status_url else token
+            parts = urlsplit(status_url)
+            job_id = parts.path + (f"?{parts.query}" if parts.query else "") or token
         job_id = _answers.as_id(job_id, "job_id")
         return HttpMeta(job_id, self._host, status_url, token)
 
@@ -341,7 +343,7 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             message=None if words is None else self._redact(_answers.as_words(words)),
             log_links=[link for link in links if link is not None],
             outputs=outputs,
-            custom_info={"state": state, **info},
+            custom_info=self._redacted_info({"state": state, **info}),
         )
 
     async def _outputs(
@@ -373,7 +375,7 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             url = _answers.search(link.path or "", document)
         if not isinstance(url, str) or not url.startswith(("https://", "http://")):
             return None
-        return TaskLog(name=link.name, uri=url)
+        return TaskLog(name=link.name, uri=self._redact(url))
 
     def _job_call(self, what: str, request: Request, meta: HttpMeta) -> Call:
         """Make a request about a job of ours.
@@ -423,6 +425,18 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
 
     def _redact(self, text: str) -> str:
         return self._credentials.redact(text)
+
+    def _redacted_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return a job's details without the tokens that only we know of."""
+        if not self._credentials.renewable:
+            return info
+        try:
+            text = json.dumps(info, ensure_ascii=False)
+            shown = self._redact(text)
+            made: dict[str, Any] = info if shown == text else json.loads(shown)
+        except (ValueError, RecursionError):
+            return {"problem": "custom_info cannot be shown"}
+        return made
 
     def _wait_s(self, answer: Answer) -> float | None:
         longest = self.definition.limits.retry_after.total_seconds()
