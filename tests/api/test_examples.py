@@ -154,6 +154,17 @@ def test_a_query_is_found_by_its_tag_though_its_answer_was_lost(
     assert "the other query: ABORTED" in said
 
 
+def test_a_notebook_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
+    """Against the stand-in, through Databricks' SDK: its run is found and adopted."""
+    said = run(tmp_path, "08_databricks.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "ADOPTED" in said
+    assert "CREATE_AGAIN" not in said
+    assert "outputs:     (42, 1)" in said
+    assert "Databricks run: http://127.0.0.1:" in said
+    assert "the other:   ABORTED" in said
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._clock import SystemClock
 from orchestrator.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -14,10 +15,23 @@ if TYPE_CHECKING:
 
 PAGE_RUNS = 24
 PAGES_MAX = 2000
+SECONDS_MAX = 240.0
+"""Below the policy's ``find_timeout``: the thread does not outlive the call by much."""
+
 CLOCKS_APART_MS = 3_600_000
 """So far the service's clock may be behind ours."""
 
-_BY_ITSELF = frozenset({"PERIODIC", "RETRY", "FILE_ARRIVAL", "TABLE", "CONTINUOUS"})
+_BY_ITSELF = frozenset(
+    {
+        "CONTINUOUS",
+        "CONTINUOUS_RESTART",
+        "FILE_ARRIVAL",
+        "PERIODIC",
+        "RETRY",
+        "RUN_JOB_TASK",
+        "TABLE",
+    }
+)
 """Triggers of runs that nobody's ``run-now`` started."""
 
 
@@ -68,14 +82,18 @@ def find_run(
 
 def _runs(workspace: Workspace, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield runs, newest first."""
+    clock = SystemClock()
+    ends = clock.monotonic() + SECONDS_MAX
     for _ in range(PAGES_MAX):
+        if clock.monotonic() >= ends:
+            break
         page = workspace.ask("GET", "/runs/list", query=query)
         yield from page.get("runs") or ()
         following = page.get("next_page_token")
         if not following:
             return
         query = {**query, "page_token": following}
-    raise TransientError(f"more than {PAGES_MAX * PAGE_RUNS} runs since the submission")
+    raise TransientError("the list of the runs since the submission has no end")
 
 
 def _holds(run: Mapping[str, Any], token: str) -> bool:

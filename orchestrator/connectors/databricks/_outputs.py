@@ -89,10 +89,11 @@ def _blame(given: Given, task: Mapping[str, Any], ask: Ask) -> None:
     try:
         output = ask(int(task["run_id"]))
     except ConnectorError:
-        return
-    if output.get("error"):
-        given.errors[str(task.get("task_key", ""))] = str(output["error"])[:_ERROR_MAX]
-        given.trace = given.trace or str(output.get("error_trace") or "")
+        output = {}
+    said = output.get("error") or (task.get("state") or {}).get("state_message")
+    if said:
+        given.errors[str(task.get("task_key", ""))] = str(said)[:_ERROR_MAX]
+    given.trace = given.trace or str(output.get("error_trace") or "")
 
 
 def _take(given: Given, key: str, output: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator._config import Policy
-from orchestrator.connectors.databricks import DatabricksConnector
+from orchestrator.connectors.databricks import DatabricksConnector, _body
 from orchestrator.connectors.databricks._states import (
     CODES,
     RESULTS,
@@ -91,6 +91,28 @@ async def test_the_connector_keeps_its_promises(
     assert report.ok, str(report)
     unchecked = [c.name for c in report.checks if c.outcome != "ok"]
     assert unchecked == ["create_is_idempotent"]
+
+
+async def test_without_the_token_in_the_name_there_are_second_runs(
+    service: Running, made: list[DatabricksConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The witness sees what the promise is worth without its mechanism."""
+    monkeypatch.setattr(_body, "run_name", lambda name, _: name)
+    monkeypatch.setenv("DATABRICKS_KEY", PAT)
+    service.tell("/-/forget", {"ended": True})
+    connector = DatabricksConnector(host=service.url)
+    connector.policy = QUICK
+    made.append(connector)
+    report = await check_connector(
+        connector,
+        TASK,
+        {"s": 0.0},
+        long_inputs={"s": 600.0},
+        count_jobs=service.count,
+        crash_points=("create.after_call",),
+    )
+    failed = [check.name for check in report.failed]
+    assert failed == ["find", "crash at create.after_call"]
 
 
 @pytest.mark.parametrize("forgets", [False, True], ids=["remembers", "forgets"])

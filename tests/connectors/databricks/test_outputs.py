@@ -118,6 +118,8 @@ async def test_why_a_run_failed_is_told_if_it_can_be_asked(
     service.script(Rule(do=Fault.REFUSE, verb="output", status=500))
     resource = await connector.get(meta, **SECRETS)
     assert resource.phase == TaskExecution.FAILED
+    assert resource.custom_info
+    assert resource.custom_info["errors"] == {"main": "as scripted"}
 
 
 async def test_logs_are_those_of_ended_tasks_and_are_read_on(
