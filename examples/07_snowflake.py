@@ -1,7 +1,7 @@
 """Snowflake: a query with inputs whose submission got no answer, its rows, its cost.
 
 It talks to a stand-in of the project's own, which it starts with
-``python -m tests.emulators.snowflake`` from the checkout, through Snowflake's own client.
+``python -m tests.emulators.snowflake`` from the checkout, through Snowflake's client.
 For the real service leave ``endpoint`` out and name an account and a secret of yours.
 The first answer of the stand-in is lost on purpose: the query is found by its tag.
 """

@@ -58,6 +58,9 @@ THREADS = 8
 
 _TIMEOUT = timedelta(seconds=20)
 _SETTLE = timedelta(minutes=2)
+_UNREADABLE = (KeyError, TypeError, ValueError, OSError)
+"""What version 4 of the client raises, bare, of an answer without the usual parts."""
+
 _NOT_TASKS = frozenset({"account", "user", "database", "schema", "warehouse"})
 
 
@@ -251,6 +254,10 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
                 cursor.close()
         except errors.Error as error:
             raise of_create(error) from error
+        except _UNREADABLE as error:
+            raise ConnectorError(
+                f"nobody knows whether the query runs: {error!r}"
+            ) from error
         if not query_id:
             raise ConnectorError("Snowflake told no query id")
         return query_id
@@ -292,8 +299,8 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             return self._sessions.use(place, credentials, work)
         except errors.Error as error:
             raise of_call(error) from error
-        except OSError as error:
-            raise TransientError(f"no answer: {error}") from error
+        except _UNREADABLE as error:
+            raise TransientError(f"no answer: {error!r}") from error
 
     def _meta(
         self, place: Place, query_id: str, template: TaskTemplate

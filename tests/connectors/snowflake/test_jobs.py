@@ -55,8 +55,8 @@ async def test_a_query_runs_and_tells_what_it_cost(
     info = told.custom_info or {}
     assert (info["status"], info["query_id"]) == ("SUCCESS", meta.query_id)
     assert (info["rows_produced"], info["warehouse_size"]) == (1, "X-Small")
-    (link,) = told.log_links or [None]
-    assert link is not None
+    assert told.log_links is not None
+    (link,) = told.log_links
     assert link.uri == (
         "https://app.snowflake.com/shop/main/#/compute/history/queries/"
         f"{meta.query_id}/detail"

@@ -65,7 +65,7 @@ def test_a_session_is_kept_and_never_shared(sessions: Sessions) -> None:
     assert len(sessions) == 2
     with sessions.borrow(PLACE, NOBODY, sure=True) as again:
         assert again in (one, other)
-    with sessions.borrow(PLACE, Credentials("no key")) as foreign:
+    with sessions.borrow(PLACE, Credentials.of({"snowflake_password": "x"})) as foreign:
         assert foreign not in (one, other)
     assert len(sessions) == 2
 
@@ -168,8 +168,9 @@ async def test_several_credentials_are_not_guessed_among(
     connector: SnowflakeConnector,
 ) -> None:
     """Whoever names two means one of them."""
+    both = {"snowflake_password": "x", "snowflake_token": "y"}
     with pytest.raises(AuthError, match="name one of"):
-        await attempt().create(connector, snowflake_password="x", snowflake_token="y")
+        await attempt().create(connector, **both)
 
 
 async def test_credentials_are_not_sent_in_the_clear_nor_to_other_accounts(
@@ -178,7 +179,7 @@ async def test_credentials_are_not_sent_in_the_clear_nor_to_other_accounts(
     """Plain http is for emulators on this machine; accounts can be named."""
     far = SnowflakeConnector(endpoint="http://emulator.example:9050")
     with pytest.raises(AuthError, match="plain http"):
-        await attempt().create(far, snowflake_password="x")
+        await attempt().create(far, snowflake_password="x")  # noqa: S106 - no password
     far.close()
     choosy = SnowflakeConnector(endpoint=service.url, accounts=["other"])
     with pytest.raises(PermanentError, match="none of the connector's accounts"):

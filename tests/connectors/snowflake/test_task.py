@@ -24,9 +24,9 @@ def test_the_template_is_flytes_and_holds_of_secrets_only_their_names() -> None:
         "SELECT  %(n)s -- a comment\n, %(day)s",
         {"n": int, "day": date},
         place={"connection_kwargs": {"role": "R", "session_parameters": {"A": 1}}},
-        secret_group="team",
+        secret_group="team",  # noqa: S106 - names
         snowflake_private_key="my-key",
-        snowflake_private_key_passphrase="my-phrase",
+        snowflake_private_key_passphrase="my-phrase",  # noqa: S106 - as above
     )
     template = to_template(made)
     assert template.type == "snowflake"
