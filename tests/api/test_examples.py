@@ -143,17 +143,6 @@ def test_a_flyte_service_is_driven_from_another_process(tmp_path: Path) -> None:
     assert phases(tmp_path / "orchestrator.db") == [("count_words", "SUCCEEDED")]
 
 
-def test_a_query_is_found_by_its_tag_though_its_answer_was_lost(
-    tmp_path: Path,
-) -> None:
-    """Against the stand-in, through Snowflake's client; the other query is aborted."""
-    said = run(tmp_path, "07_snowflake.py")
-    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
-    assert "'PRODUCTS': 3, 'SOLD': 42" in said
-    assert "bytes scanned: " in said
-    assert "the other query: ABORTED" in said
-
-
 def test_a_notebook_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
     """Against the stand-in, through Databricks' SDK: its run is found and adopted."""
     said = run(tmp_path, "08_databricks.py")
@@ -163,6 +152,17 @@ def test_a_notebook_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None
     assert "outputs:     (42, 1)" in said
     assert "Databricks run: http://127.0.0.1:" in said
     assert "the other:   ABORTED" in said
+
+
+def test_a_query_is_found_by_its_tag_though_its_answer_was_lost(
+    tmp_path: Path,
+) -> None:
+    """Against the stand-in, through Snowflake's client; the other query is aborted."""
+    said = run(tmp_path, "07_snowflake.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "'PRODUCTS': 3, 'SOLD': 42" in said
+    assert "bytes scanned: " in said
+    assert "the other query: ABORTED" in said
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

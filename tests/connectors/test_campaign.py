@@ -47,7 +47,7 @@ def test_a_service_that_forgets_what_it_promised_to_remember_is_found_out(
 ) -> None:
     """Declared idempotent, and is not: a lost answer makes a second job."""
     totals = Totals()
-    only = {"plain", "reply lost"}
+    only = {"reply lost"}
     options = Options(
         cycles=1,
         jobs=4,

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
 from orchestrator._codec import python_type_of
 from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
+from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors._placeholders import INPUT, as_text
-from orchestrator.connectors._structs import whole
 from orchestrator.connectors.databricks._hosts import host_of
 
 if TYPE_CHECKING:
@@ -106,7 +104,7 @@ class RunConfig:
         Raises:
             ValueError: It cannot be used.
         """
-        custom = whole(json_format.MessageToDict(template.custom))
+        custom: Any = custom_of(template)
         body = custom.get("databricksConf")
         if isinstance(body, dict) and template.container.args and not _has_task(body):
             body = _flytes(body, custom.get("sparkConf") or {}, template)
