@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._connector import implements
 from orchestrator._engine import clean
 from orchestrator._registry import accepted
+from orchestrator._secrets import redacting
 from orchestrator.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from flyteidl2.connector.connector_pb2 import (
         GetTaskLogsResponse,
@@ -83,8 +84,23 @@ async def metrics(
     method = context.connector.get_metrics
     shared = await _arguments(execution, context, engine, "get_metrics")
     run, kwargs = engine.calls.lanes.run, accepted(method, shared)
-    said: GetTaskMetricsResponse = await run(context.connector, method, kwargs)
+    with _shown(engine):
+        said: GetTaskMetricsResponse = await run(context.connector, method, kwargs)
     return said
+
+
+@contextmanager
+def _shown(engine: Engine) -> Iterator[None]:
+    """Redact what the block logs, and the texts of the error that it ends with."""
+    with redacting(engine.redactor):
+        try:
+            yield
+        except Exception as error:
+            error.args = tuple(
+                engine.redactor.redact(arg) if isinstance(arg, str) else arg
+                for arg in error.args
+            )
+            raise
 
 
 async def _arguments(
@@ -113,7 +129,8 @@ async def _pages(
         answer: Any = connector.get_logs(**kwargs)
         return answer if inspect.isasyncgen(answer) else await answer
 
-    first: Any = await run(connector, get_logs, {})
+    with _shown(engine):
+        first: Any = await run(connector, get_logs, {})
     if not inspect.isasyncgen(first):
         yield first
         return
@@ -122,7 +139,11 @@ async def _pages(
         return await anext(first, None)
 
     try:
-        while (page := await run(connector, get_logs_page, {})) is not None:
+        while True:
+            with _shown(engine):
+                page = await run(connector, get_logs_page, {})
+            if page is None:
+                return
             yield page
     finally:
         await run(connector, first.aclose, {})

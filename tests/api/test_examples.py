@@ -165,6 +165,20 @@ def test_a_query_is_found_by_its_tag_though_its_answer_was_lost(
     assert "the other query: ABORTED" in said
 
 
+def test_a_web_app_accepts_a_job_once_and_deletes_one(tmp_path: Path) -> None:
+    """Over HTTP: the same key is the same job, DELETE ends one."""
+    said = run(tmp_path, "12_fastapi.py")
+    assert "accepted: 202 the same: True" in said
+    assert "another request with that key: 409" in said
+    assert "SUCCEEDED: 'slept 0.2'" in said
+    assert "the long one: ABORTED" in said
+    assert "unknown: 404" in said
+    assert [phase for _, phase in phases(tmp_path / "orchestrator.db")] == [
+        "SUCCEEDED",
+        "ABORTED",
+    ]
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

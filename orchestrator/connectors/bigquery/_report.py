@@ -8,6 +8,7 @@ from urllib.parse import quote
 from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
+from orchestrator.connectors.bigquery._errors import shortened
 from orchestrator.connectors.bigquery._states import phase_of
 from orchestrator.io import DataFrame
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from google.cloud.bigquery.job import QueryJob
 
     from orchestrator.connectors.bigquery._meta import BigQueryMeta
-
-_MESSAGE_MAX = 2000
 
 
 def report(job: QueryJob, meta: BigQueryMeta) -> Resource:
@@ -82,7 +81,7 @@ def _message(job: QueryJob, error: dict[str, Any] | None) -> str:
         return str(job.state)
     where = f" (at {error['location']})" if error.get("location") else ""
     text = f"{error.get('reason')}: {error.get('message')}{where}"
-    return text[:_MESSAGE_MAX]
+    return shortened(text)
 
 
 def _results(job: QueryJob) -> dict[str, DataFrame]:
