@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.testing._jobserver._vocabulary import JobSpec
-from tests.emulators._base import Entry, Script, State
+from tests.emulators._base import Entry, Script, State, packed_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,6 +54,9 @@ def script_of(body: Mapping[str, Any], result: str = "") -> Script:
     words = words_of(body)
     if result:
         words["result"] = result
+    own = packed_in(json.dumps(body))
+    if own is not None:
+        return Script(own, words)
     ends = words.get("result", "SUCCESS").split(",")
     spec = JobSpec(
         queue_s=float(words.get("queue") or 0),
