@@ -50,10 +50,6 @@ def _searches(script: Script) -> list[float]:
     return [at for call, at in script.times if call == "find"]
 
 
-async def _hang(**_: Any) -> None:
-    await asyncio.Event().wait()
-
-
 async def test_a_second_job_that_is_listed_late_is_deleted(
     engine: Start, clock: Clock
 ) -> None:
@@ -139,11 +135,17 @@ async def test_the_last_search_is_made_again_until_it_is_answered(
     await clock.until_ended(first, handle.id)
     await first.crash()
     clock.advance(HOURS)
-    never = Script(clock=clock, find=_hang, policy=policy)
-    second = await engine(never)
-    await second.tick()
+    asked = asyncio.Event()
+
+    async def hang(*_: Any, **__: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    second = await engine(Script(find=hang, policy=policy))
+    ticking = asyncio.ensure_future(second.tick())
+    await asked.wait()
+    ticking.cancel()
     await second.crash()
-    assert len(_searches(never)) == 1
     script = Script(
         clock=clock, find=[CUT, CUT, Meta("first")], get=KILLED, policy=policy
     )
