@@ -135,7 +135,7 @@ async def _take(
     for token, since, until, *rest in await tx.json(select, params):
         read = believed(since)
         last = until <= read
-        searches.append(Search(*rest, until if last else None))
+        searches.append(Search(*rest)._replace(until=until if last else None))
         # Twice the age each time, and a last search when the time is over. (A clock
         # that went back makes ages negative: no reason to search every second.)
         age = max(abs(read - since), _SOONEST_US)
