@@ -17,13 +17,17 @@ import grpc
 
 from orchestrator import Policy, Secret, TaskTemplate
 from orchestrator.connectors.bigquery import BigQueryConnector
+from orchestrator.connectors.databricks import DatabricksConnector
 from orchestrator.connectors.http import HttpConnector, HttpTask
 from orchestrator.connectors.process import ProcessConnector, ProcessTask
+from orchestrator.connectors.snowflake import SnowflakeConnector
 from orchestrator.flyte import RemoteConnector
 from orchestrator.models import NativeInterface
 from tests.connectors.bigquery import kit
 from tests.connectors.bigquery.accounts import service_account
+from tests.connectors.databricks import kit as databricks_kit
 from tests.connectors.http.api import batches, running_api
+from tests.connectors.snowflake import kit as snowflake_kit
 from tests.crash.canaries import canary
 from tests.emulators import Fault, Rule, running
 from tests.emulators.http_api import CLIENT_ID, CLIENT_SECRET
@@ -195,6 +199,83 @@ def bigquery(folder: Path) -> Iterator[Bench]:
         connector.close()
 
 
+def _databricks(
+    **values: str,
+) -> Callable[[Path], AbstractContextManager[Bench]]:
+    """Return the case of a workspace with credentials of one kind."""
+
+    @contextmanager
+    def case(folder: Path) -> Iterator[Bench]:
+        keywords = {f"databricks_{name}": value for name, value in values.items()}
+        environ = {f"CANARY_{name.upper()}": value for name, value in keywords.items()}
+        with (
+            running("databricks", folder / "ledger.db") as service,
+            _indiscreet(service.url) as url,
+        ):
+
+            def task(**script: str) -> Any:
+                return databricks_kit.task(databricks_kit.notebook(**script))
+
+            def refuse() -> None:
+                rules = [
+                    Rule(do=Fault.REFUSE, verb=verb, status=401, times=2)
+                    for verb in ("token", "create", "get")
+                ]
+                service.script(*rules)
+
+            connector = DatabricksConnector(
+                host=url, secrets=dict(zip(keywords, environ, strict=True))
+            )
+            yield Bench(
+                connector,
+                [
+                    Round(task(), "SUCCEEDED", arrange=refuse),
+                    Round(task(result="FAILED"), "FAILED"),
+                    Round(task(submit="400"), "FAILED"),
+                ],
+                environ,
+            )
+            connector.close()
+
+    return case
+
+
+@contextmanager
+def snowflake(folder: Path) -> Iterator[Bench]:
+    """A password, and the tokens of sessions that were opened with it."""
+    variable = "SNOWFLAKE_CANARY"
+    with (
+        running("snowflake", folder / "ledger.db") as service,
+        _indiscreet(service.url) as url,
+    ):
+
+        def task(query: str) -> Any:
+            return snowflake_kit.task(query, snowflake_password=variable)
+
+        def refuse() -> None:
+            rules = [
+                Rule(do=Fault.REFUSE, verb=verb, status=403, times=2)
+                for verb in ("login", "get")
+            ]
+            service.script(*rules)
+
+        connector = SnowflakeConnector(endpoint=url)
+        yield Bench(
+            connector,
+            [
+                Round(task("SELECT 1 AS one"), "SUCCEEDED", arrange=refuse),
+                Round(task("SELECT 1 /* fail=100038 */"), "FAILED"),
+                Round(task("SELEC 1"), "FAILED"),
+            ],
+            # Else the client asks which cloud this machine is in.
+            {
+                variable: canary("snowflake"),
+                "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
+            },
+        )
+        connector.close()
+
+
 @contextmanager
 def remote(folder: Path) -> Iterator[Bench]:
     """A Flyte connector service: its token, and the secrets of the Connection."""
@@ -246,5 +327,11 @@ CASES: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {
     **{f"http_{kind}": _http(auth, canary(kind)) for kind, auth in _KINDS.items()},
     "http_oauth2": _http(_OAUTH2, marked(CLIENT_SECRET)),
     "bigquery": bigquery,
+    # The stand-in knows a secret's kind by its first letters.
+    "databricks_pat": _databricks(token=f"dapi{canary('pat')}"),
+    "databricks_oauth": _databricks(
+        client_id="robot", client_secret=f"dose{canary('principal')}"
+    ),
+    "snowflake": snowflake,
     "remote": remote,
 }

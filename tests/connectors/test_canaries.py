@@ -32,7 +32,14 @@ LIMIT = timedelta(seconds=20)
 
 
 # One of each way that a service can quote.
-ONE_OF_EACH = ("process", "http_bearer", "bigquery", "remote")
+ONE_OF_EACH = (
+    "process",
+    "http_bearer",
+    "bigquery",
+    "databricks_oauth",
+    "snowflake",
+    "remote",
+)
 
 
 @pytest.fixture(params=CASES)

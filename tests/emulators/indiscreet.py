@@ -13,6 +13,7 @@ on the way back, so that a token that a service gave is found like a given secre
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 import threading
@@ -25,12 +26,23 @@ from urllib.parse import urlsplit
 from tests.crash.canaries import HEAD, SPELLINGS, TAIL
 
 _PEOPLE = frozenset(
-    {"detail", "error_description", "error_message", "message", "said", "text"}
+    {
+        "detail",
+        "error",
+        "errorMessage",
+        "error_description",
+        "error_message",
+        "error_trace",
+        "message",
+        "said",
+        "state_message",
+        "text",
+    }
 )
-_TOKENS = frozenset({"access_token", "masterToken", "token"})
+_TOKENS = frozenset({"access_token", "masterToken", "sessionToken", "token"})
 _CREDENTIALS = ("authorization", "cookie", "x-api-key", "x-auth-token")
 _HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-_LONG = 6_000
+_LONG = 9_000
 """Characters of a quotation: more than any connector shows, so that all cut it."""
 
 _turns = count()
@@ -76,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _carry(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+            del self.headers["Content-Encoding"]
         sent = [self.headers.get(name, "") for name in _CREDENTIALS]
         said = " ".join(filter(None, [*sent, body.decode(errors="replace")]))
         headers = {

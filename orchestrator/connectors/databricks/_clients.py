@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._clock import SystemClock
 from orchestrator._version import __version__
 from orchestrator.connectors.databricks._errors import SentOnceError
+from orchestrator.connectors.utils import remember_secret
 from orchestrator.errors import AuthError, ConfigurationError, TransientError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ CLIENTS_MAX = 32
 _API = "/api/2.2/jobs"
 _OAUTH_TOKEN = "/oidc/v1/token"  # noqa: S105 - a path
 _PROBE_S = 5.0
+_LOGGED_MAX = 10_000_000
 _FRESH_SHARE = 0.8
 _THROTTLED, _SERVER = 429, 500
 
@@ -159,6 +161,7 @@ class _Auth:
                 if self._clock.monotonic() >= self._until:
                     self._fetch()
                 bearer = self._bearer
+            remember_secret(bearer)
         return {"Authorization": f"Bearer {bearer}"}
 
     def _fetch(self) -> None:
@@ -248,6 +251,8 @@ class Clients:
             # Newer versions ask the host about itself first, which may take this long.
             "http_timeout_seconds": min(self._timeout_s, _PROBE_S),
             "retry_timeout_seconds": 1,
+            # What it logs is redacted, but for half a secret, where it cuts.
+            "debug_truncate_bytes": _LOGGED_MAX,
             "max_connection_pools": self._threads,
             "max_connections_per_pool": self._threads,
         }

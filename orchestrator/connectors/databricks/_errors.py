@@ -11,6 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator.connectors.utils import redacted
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -41,7 +42,6 @@ UNCLEAR_CODES = frozenset(
 )
 """Codes that prove nothing, whatever the status."""
 
-_TEXT_MAX = 2000
 _NO_SUCH_RUN = re.compile(r"Run:? .*(does not exist|doesn't exist)")
 
 
@@ -87,7 +87,7 @@ def of_answer(
     from databricks.sdk import errors  # noqa: PLC0415 - the extra
 
     code = str(error.error_code or "")
-    text = f"{code or type(error).__name__}: {error}"[:_TEXT_MAX]
+    text = redacted(f"{code or type(error).__name__}: {error}")
     after = error.retry_after_secs
     if isinstance(error, errors.TooManyRequests) or code in THROTTLED_CODES:
         return ThrottledError(text, retry_after=after)
@@ -103,4 +103,4 @@ def of_answer(
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_TEXT_MAX]
+    return redacted(f"{type(error).__name__}: {error}")

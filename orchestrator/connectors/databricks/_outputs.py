@@ -22,6 +22,7 @@ from orchestrator.connectors.databricks._states import (
     result_of,
     state_of,
 )
+from orchestrator.connectors.utils import redacted
 from orchestrator.errors import ConnectorError, PermanentError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _blame(given: Given, task: Mapping[str, Any], ask: Ask) -> None:
         output = {}
     said = output.get("error") or (task.get("state") or {}).get("state_message")
     if said:
-        given.errors[str(task.get("task_key", ""))] = str(said)[:_ERROR_MAX]
+        given.errors[str(task.get("task_key", ""))] = redacted(str(said), _ERROR_MAX)
     given.trace = given.trace or str(output.get("error_trace") or "")
 
 
@@ -172,7 +173,8 @@ def log_pages(
         output = ask(int(task["run_id"]))
         texts = [output.get(what) or "" for what in ("logs", "error", "error_trace")]
         for text in filter(None, texts):
-            lines += [_line(words, task) for words in str(text).splitlines()]
+            shown = redacted(str(text), len(str(text)))  # a secret may have lines
+            lines += [_line(words, task) for words in shown.splitlines()]
     seen = int(token or 0)
     fresh = lines[seen : seen + _LINES_MAX]
     if fresh:

@@ -13,6 +13,7 @@ from orchestrator.connectors.databricks._states import (
     result_of,
     state_of,
 )
+from orchestrator.connectors.utils import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 TASKS_MAX = 100
 CLUSTERS_MAX = 5
 REPAIRS_MAX = 20
-_MESSAGE_MAX = 2000
 _TRACE_MAX = 8000
 _TIMES = ("queue", "setup", "execution", "cleanup", "run")
 _REPAIR = "REPAIR"
@@ -136,7 +136,7 @@ def _message(run: Mapping[str, Any], given: Given) -> str:
         *(f"{key}: {error}" for key, error in given.errors.items()),
         given.problem,
     ]
-    return "; ".join(filter(None, said))[:_MESSAGE_MAX]
+    return redacted("; ".join(filter(None, said)))
 
 
 def _info(
@@ -173,7 +173,7 @@ def _info(
             for repair in _repairs(run)
         ],
         "errors": dict(given.errors),
-        "error_trace": given.trace[:_TRACE_MAX],
+        "error_trace": redacted(given.trace, _TRACE_MAX),
     }
     return _plain(told)
 

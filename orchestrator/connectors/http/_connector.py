@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
     from orchestrator.connectors.http._definition import HttpDefinition, LogLink
-    from orchestrator.connectors.http._requests import Find, Request
+    from orchestrator.connectors.http._requests import Find, JobRequest, PlacedRequest
 
 _MARGIN = timedelta(seconds=5)
 _TERMINAL = frozenset(
@@ -377,7 +377,9 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             return None
         return TaskLog(name=link.name, uri=self._redact(url))
 
-    def _job_call(self, what: str, request: Request, meta: HttpMeta) -> Call:
+    def _job_call(
+        self, what: str, request: JobRequest | PlacedRequest, meta: HttpMeta
+    ) -> Call:
         """Make a request about a job of ours.
 
         Raises:

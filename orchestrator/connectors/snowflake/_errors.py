@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.connectors.utils import redacted
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -30,7 +31,6 @@ _NOT_ALLOWED = frozenset({2003, 3001})
 _LOGIN_FAILED = 250001
 _SESSION_CODES = range(390000, 391000)
 _HTTP_UNAUTHORIZED = 290401
-_TEXT_MAX = 2000
 
 
 def of_login(error: Error) -> ConnectorError:
@@ -101,7 +101,7 @@ def is_session_code(code: int) -> bool:
 
 def text_of(error: BaseException) -> str:
     """Return the error's text, bounded."""
-    return f"{error or type(error).__name__}"[:_TEXT_MAX]
+    return redacted(f"{error or type(error).__name__}")
 
 
 def _is(error: Error, name: str) -> bool:

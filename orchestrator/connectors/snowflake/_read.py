@@ -154,7 +154,7 @@ def _formed(session: SnowflakeConnection, query_id: str, form: str) -> Any:
         return table
     if form == "pandas":
         return table.to_pandas()
-    import polars as pl  # noqa: PLC0415 - only when it is asked for
+    import polars as pl  # noqa: PLC0415 # pyright: ignore[reportMissingImports] - only when it is asked for
 
     return pl.from_arrow(table)
 

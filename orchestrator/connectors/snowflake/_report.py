@@ -10,14 +10,13 @@ from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
 from orchestrator.connectors.snowflake._states import phase_of
+from orchestrator.connectors.utils import redacted
 from orchestrator.io import DataFrame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.connectors.snowflake._meta import SnowflakeMeta
-
-_MESSAGE_MAX = 2000
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,14 @@ def report(status: Status, meta: SnowflakeMeta, told: Mapping[str, Any]) -> Reso
         outputs = {"results": DataFrame(uri=uri_of(meta))}
     message = status.name
     if status.message:
-        message = f"{status.name}: {status.message}"[:_MESSAGE_MAX]
+        message = redacted(f"{status.name}: {status.message}")
     info = {
         "query_id": meta.query_id,
         "warehouse_name": meta.warehouse,
         **told,
         "status": status.name,
         "error_code": status.code,
-        "error_message": status.message[:_MESSAGE_MAX] or None,
+        "error_message": redacted(status.message) or None,
     }
     info.pop("execution_status", None)
     return Resource(

@@ -22,6 +22,7 @@ from orchestrator.connectors.snowflake._errors import (
     is_session_trouble,
     of_login,
 )
+from orchestrator.connectors.utils import remember_secret
 from orchestrator.errors import AuthError, ConfigurationError, TransientError
 
 if TYPE_CHECKING:
@@ -230,9 +231,11 @@ class Sessions:
             idle = None
         if idle is None:
             idle = _Idle(key, self._open(place, credentials), self._clock.monotonic())
+        _remember_tokens(idle.connection)
         try:
             yield idle.connection
         except BaseException:
+            _remember_tokens(idle.connection)  # the client may have renewed them
             _close(idle.connection)
             raise
         self._keep(idle)
@@ -340,6 +343,21 @@ class Sessions:
                 f"endpoint {self._endpoint} is plain http on another machine:"
                 " credentials are not sent there"
             )
+
+
+def _remember_tokens(connection: SnowflakeConnection) -> None:
+    """Let the session's tokens be redacted like the secret that they were got for."""
+    if is_old():
+        holder: Any = connection.rest
+        names = ("token", "master_token")
+    else:
+        # Its ``rest`` warns whoever asks.
+        holder = connection._get_connection_info(include_master_token=True)  # noqa: SLF001
+        names = ("session_token", "master_token")
+    for name in names:
+        token = getattr(holder, name, None)
+        if isinstance(token, str):
+            remember_secret(token)
 
 
 def _close(connection: SnowflakeConnection) -> None:
