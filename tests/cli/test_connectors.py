@@ -92,7 +92,7 @@ def test_two_definitions_of_one_task_type_are_refused(cli: Cli, tmp_path: Path) 
 
 
 def test_each_command_is_there_once() -> None:
-    """Two branches that add one command, merged: it was there twice, then not at all."""
+    """Two branches that add one, merged: it was there twice, then not at all."""
     names = list(command_names())
     assert len(names) == len(set(names))
     assert {"connectors check", "connectors schema", "connectors serve"} < set(names)
