@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_readers(commands)
     _add_wishes(commands)
     _add_upkeep(commands)
+    _add_connector_commands(commands)
     return parser
 
 
