@@ -124,9 +124,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
     def job_key(self, resource_meta: HttpMeta) -> str:
         """Return the host that the job lives at, and its id."""
         url, host = resource_meta.status_url, resource_meta.host
-        return (
-            f"{_hosts.of(url, allow_http=True) if url else host}/{resource_meta.job_id}"
-        )
+        host = _hosts.of(url, allow_http=True) if url else host
+        return f"{host}/{resource_meta.job_id}"
 
     async def create(
         self,
