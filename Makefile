@@ -1,12 +1,15 @@
 # The project's commands. `make help` lists them; `make run` is the first to try.
 #
 # One virtual environment, .venv, serves all but test-oldest and test-flyte: flyte pins
-# flyteidl2 and brings 180 MB, which the other tests shall not depend on. The files .venv/.base, .test and
-# .dev say how much of it is installed, so that a second run installs nothing.
+# flyteidl2 and brings 180 MB, which the other tests shall not depend on. The files
+# .venv/.base, .test and .dev say how much of it is installed, so that a second run
+# installs nothing.
 
 PYTHON ?= python3
 OLDEST_PYTHON ?= $(PYTHON)
 ARGS ?=
+# A process for each core; a file's tests stay together, with what they share.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -36,7 +39,7 @@ run: $(VENV)/.base ## Run the first example (installs the library on first use)
 .PHONY: test
 test: $(VENV)/.test ## Run the tests; ARGS="-k claim -x" goes to pytest
 	@echo "==> Tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, spelling and the import contract
@@ -79,7 +82,7 @@ bench: $(VENV)/.base ## Measure the engine beside its floor; ARGS="--n 2000"
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/.test ## Run the tests with the oldest dependencies allowed
 	@echo "==> Tests with the oldest dependencies"
-	@$(OLDEST)/bin/python -m pytest $(ARGS)
+	@$(OLDEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: test-flyte
 test-flyte: $(FLYTE)/.test ## Run the tests that need the real flyte package

@@ -85,8 +85,10 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     leaked_threads = [
         thread
         for thread in set(threading.enumerate()) - threads_before
-        # The loop's default executor ends with the loop.
+        # The loop's default executor ends with the loop; a thread that a library's
+        # native code has started and logged from cannot be waited for.
         if not thread.name.startswith("asyncio_")
+        and not isinstance(thread, threading._DummyThread)
     ]
     for thread in leaked_threads:
         await asyncio.to_thread(thread.join, THREAD_END_S_MAX)

@@ -57,18 +57,24 @@ class Sweeper:
             answer = await self._calls.make(
                 Call.FIND, search._replace(inputs=inputs), context
             )
-            if not isinstance(answer, Found) or answer.job is None:
+            if not isinstance(answer, Found):
                 return
-            if await self._may_be_known(search, answer.job, context):
-                return
-            now = self._clock.now_us()
-            await self._store.record(search, search.attempt, answer.job, now)
-            await self._store.wake(search.id, now)
-            self._released(now)
+            if answer.job is not None:
+                await self._enter(search, answer.job, context)
+            if search.until is not None:
+                await self._store.end_search(search)
         except StoreUnavailableError as error:
             logger.debug("search for %s is put off: %s", search.id, error)
         except Exception:
             logger.exception("searching for a job of %s broke", search.id)
+
+    async def _enter(self, search: Search, job: NewJob, context: Context) -> None:
+        if await self._may_be_known(search, job, context):
+            return
+        now = self._clock.now_us()
+        await self._store.record(search, search.attempt, job, now)
+        await self._store.wake(search.id, now)
+        self._released(now)
 
     async def _may_be_known(
         self, search: Search, job: NewJob, context: Context

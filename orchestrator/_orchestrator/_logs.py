@@ -10,6 +10,7 @@ from orchestrator._connector import implements
 from orchestrator._engine import clean
 from orchestrator._engine._text import describe
 from orchestrator._registry import accepted
+from orchestrator._secrets import redacting
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -81,13 +82,13 @@ async def pages(
             page = type(given)()
             page.CopyFrom(given)
             for line in page.body.lines:
-                line.message = _shown(engine, line.message)
+                line.message = _line(engine, line.message)
             for number, words in enumerate(page.body.results):
-                page.body.results[number] = _shown(engine, words)
+                page.body.results[number] = _line(engine, words)
             yield page
 
 
-def _shown(engine: Engine, words: str) -> str:
+def _line(engine: Engine, words: str) -> str:
     """Return a line of a log; what cleaning has joined may be a secret only then."""
     redact = engine.redactor.redact
     return redact(clean(redact(words)))
@@ -179,7 +180,8 @@ async def _asked(
             NotImplementedError, keep their class.
     """
     try:
-        return await engine.calls.lanes.run(context.connector, method, kwargs)
+        with redacting(engine.redactor):
+            return await engine.calls.lanes.run(context.connector, method, kwargs)
     except Exception as error:  # noqa: BLE001 - whatever a connector raises
         problem = _problem(error, engine)
     # Raised out here: the error itself, which may quote a secret, is no context of it.

@@ -22,7 +22,15 @@ from orchestrator._secrets._providers import (
     environment_value,
     secret_providers,
 )
-from orchestrator._secrets._redaction import Redactor, patterns, spellings
+from orchestrator._secrets._redaction import (
+    Redactor,
+    current_redactor,
+    patterns,
+    redacting,
+    remember_secret,
+    spellings,
+    use_redactor,
+)
 from orchestrator._secrets._references import (
     RESERVED_KEYWORDS,
     RESERVED_PROBLEM,
@@ -48,11 +56,15 @@ __all__ = [
     "SecretReference",
     "SecretRequest",
     "Secrets",
+    "current_redactor",
     "environment_value",
     "patterns",
+    "redacting",
     "reference",
+    "remember_secret",
     "secret_providers",
     "secret_references",
     "secrets_from_request",
     "spellings",
+    "use_redactor",
 ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
@@ -78,6 +82,12 @@ def _spelled(value: str) -> str:
     return "".join(parts)
 
 
+def _octet(octet: int) -> str:
+    """Return a pattern of one octet, URL-encoded any number of times."""
+    # An encoded percent sign may not eat what encodes it once more.
+    return "%25(?:25)*" if octet == ord("%") else f"%(?:25)*+{octet:02x}"
+
+
 def _ways(char: str, *, first: bool) -> list[str]:
     """Return patterns of one character that is no letter or digit of ASCII."""
     octets = char.encode("utf-8", "surrogatepass")
@@ -86,7 +96,7 @@ def _ways(char: str, *, first: bool) -> list[str]:
     start = _ESCAPE if first else ""
     ways = [
         re.escape(char),
-        f"(?i:{''.join(f'%(?:25)*+{octet:02x}' for octet in octets)})",
+        f"(?i:{''.join(map(_octet, octets))})",
         f"(?i:{start}{f'{_ESCAPE}++'.join(escaped)})",
     ]
     if char == " ":
@@ -138,7 +148,7 @@ _GROUP_MAX = 128
 GROUP_CHARS_MAX = LARGE
 """... if they have no more characters than these; a longer value stands alone."""
 
-_NOTHING = r"(?!)"
+_NEVER = r"(?!)"
 
 
 class _Group(NamedTuple):
@@ -160,7 +170,7 @@ class _Group(NamedTuple):
             else:
                 forms.add((len(line), re.escape(line)))
         ordered = sorted(forms, key=lambda form: (-form[0], form[1]))
-        pattern = "|".join(pattern for _, pattern in ordered) or _NOTHING
+        pattern = "|".join(pattern for _, pattern in ordered) or _NEVER
         return cls(values, re.compile(pattern), tuple(sorted(large)))
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
@@ -181,7 +191,7 @@ class Redactor:
     over 4096 characters the raw and base64 forms, and its first lines. Values shorter
     than 4 characters are left alone. A value that is not known yet costs the
     same however many are: it joins a small group, and groups of one size are joined.
-    Not thread-safe for registering; redacting is.
+    Safe to share between threads.
     """
 
     def __init__(self) -> None:
@@ -190,9 +200,19 @@ class Redactor:
         """In the order of their last use."""
         self._groups: tuple[_Group, ...] = ()
         self._longest = 0
+        self._lock = threading.Lock()
+
+    @property
+    def longest(self) -> int:
+        """Characters of the longest form of any value, 0 without values."""
+        return self._longest
 
     def register(self, values: Mapping[str, str]) -> None:
         """Remember the *values* of resolved secrets; cheap if all are known."""
+        with self._lock:
+            self._register(values)
+
+    def _register(self, values: Mapping[str, str]) -> None:
         fresh: list[str] = []
         for value in values.values():
             if len(value) < _SHORTEST:
@@ -253,3 +273,88 @@ class Redactor:
             return self.redact(text)
         start = self.redact(text[: limit + self._longest])
         return start[: max(len(start) - self._longest, 0)]
+
+    def redact_end(self, text: str, limit: int) -> str:
+        """Return about *limit* characters of the end of *text*; see `redact_start`."""
+        if len(text) <= limit:
+            return self.redact(text)
+        return self.redact(text[-limit - self._longest :])[self._longest :]
+
+    def redact_record(self, record: logging.LogRecord) -> None:
+        """Replace secrets in what *record* will say; without one it stays as it is."""
+        if not self._groups:
+            return
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - logging itself tells of such a call
+            return
+        shown = self.redact(text)
+        if shown != text:
+            record.msg, record.args = shown, ()
+        if record.exc_info:
+            trace = _formatter.formatException(record.exc_info)
+            shown = self.redact(trace)
+            if shown != trace:
+                record.exc_info, record.exc_text = None, shown
+
+
+_formatter = logging.Formatter()
+_NOTHING = Redactor()
+_current: ContextVar[Redactor] = ContextVar("orchestrator_redactor", default=_NOTHING)
+"""Whose secrets the running call has: inherited by tasks and ``to_thread``."""
+
+
+def current_redactor() -> Redactor:
+    """Return the redactor of the engine that makes the running call.
+
+    Outside of a call it is one that knows nothing. A connector that shortens what a
+    service said does it with this one: half a secret is not known any more.
+    """
+    return _current.get()
+
+
+def remember_secret(value: str) -> None:
+    """Treat *value*, such as a token that was got for a secret, like a secret.
+
+    Of no effect outside of an engine's call.
+    """
+    redactor = _current.get()
+    if redactor is not _NOTHING:
+        redactor.register({"": value})
+
+
+def use_redactor(redactor: Redactor) -> None:
+    """Make *redactor* the one of the running task, and of what is logged in it."""
+    _redact_records()
+    _current.set(redactor)
+
+
+@contextmanager
+def redacting(redactor: Redactor) -> Iterator[None]:
+    """Make *redactor* the current one in the block."""
+    _redact_records()
+    token = _current.set(redactor)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+_before: Any = None
+
+
+def _redact_records() -> None:
+    """See that what anybody logs within a call is redacted, vendors' clients too.
+
+    A filter on loggers would not do: it does not hold for the loggers below.
+    """
+    global _before  # noqa: PLW0603 - logging has one factory per process
+    if _before is None:
+        _before = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(_record)
+
+
+def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record: logging.LogRecord = _before(*args, **kwargs)
+    _current.get().redact_record(record)
+    return record

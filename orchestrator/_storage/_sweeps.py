@@ -2,7 +2,9 @@
 
 A claim moves an entry to its next time at once, so that two nodes rarely make the same
 search; it needs no fence, since a search changes nothing, and what it finds is a fact
-that may be entered twice. A claim that dies with its process costs one search.
+that may be entered twice. A search that dies with its process, or fails, is made at its
+next time. An entry ends with the answer to a search that began when its time was over:
+however long nothing ran, no token is given up without having been asked for.
 """
 
 from __future__ import annotations
@@ -51,12 +53,18 @@ _SELECT_ONE = (
 )
 _PUT_OFF = "UPDATE sweep SET due_at = ? WHERE hex(token) = ?"
 _LATER = "UPDATE sweep SET due_at = ? WHERE token = ?"
-_OVER = "DELETE FROM sweep WHERE token IN (SELECT value FROM json_each(?))"
+_OVER = "DELETE FROM sweep WHERE token = ? AND until = ?"
 _SOONEST_US = 1_000_000
+_LAST_US = 600_000_000
+"""Between last searches that got no answer."""
 
 
 class Search(NamedTuple):
-    """A token that is to be searched for again."""
+    """A token that is to be searched for again.
+
+    Attributes:
+        until: Given for the last search: an answer ends the entry.
+    """
 
     id: str
     attempt: int
@@ -64,6 +72,7 @@ class Search(NamedTuple):
     task_version: int
     template_hash: str
     labels: str | None
+    until: int | None = None
     meta: None = None
     inputs: bytes | None = None
 
@@ -122,19 +131,20 @@ async def _take(
     select: str,
     params: Sequence[Any],
 ) -> list[Search]:
-    searches, over, later = [], [], []
+    searches, later = [], []
     for token, since, until, *rest in await tx.json(select, params):
-        searches.append(Search(*rest))
         read = believed(since)
-        if until <= read:
-            over.append(token)
-            continue
+        last = until <= read
+        searches.append(Search(*rest)._replace(until=until if last else None))
         # Twice the age each time, and a last search when the time is over. (A clock
         # that went back makes ages negative: no reason to search every second.)
         age = max(abs(read - since), _SOONEST_US)
-        later.append((now + min(until - read, age), token))
-    if over:
-        await tx.run(_OVER, (json.dumps(over),))
+        later.append((now + min(age, _LAST_US if last else until - read), token))
     for params_of_one in later:
         await tx.run(_LATER, params_of_one)
     return searches
+
+
+async def end(tx: Tx, search: Search) -> None:
+    """Take out the entry of a last search, unless it has begun anew meanwhile."""
+    await tx.run(_OVER, (create_token(search.id, search.attempt), search.until))

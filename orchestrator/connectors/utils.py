@@ -1,14 +1,30 @@
-"""Flyte's helpers for connectors: what a service's word for a state means.
+"""Helpers for connectors: Flyte's own two functions, and what ours are made of.
 
-The words and their phases are Flyte's. They matter only to a connector that calls
-these functions; the engine reads phases.
+``convert_to_flyte_phase`` and ``is_terminal_phase`` have Flyte's words and phases. They
+matter only to a connector that calls them; the engine reads phases. For new connectors:
+
+- `States`: a service's states as a table, in which an unknown one is no news;
+- `Blocking`: threads of the connector's own for a client that blocks;
+- `redacted`: what a service said, short, with no secret cut in two;
+- `remember_secret`: a token that was got for a secret is redacted like one.
 """
 
 from __future__ import annotations
 
 from flyteidl2.core.execution_pb2 import TaskExecution
 
-__all__ = ["convert_to_flyte_phase", "is_terminal_phase"]
+from orchestrator._secrets import current_redactor, remember_secret
+from orchestrator.connectors._blocking import Blocking
+from orchestrator.connectors._states import States
+
+__all__ = [
+    "Blocking",
+    "States",
+    "convert_to_flyte_phase",
+    "is_terminal_phase",
+    "redacted",
+    "remember_secret",
+]
 
 _PHASES: dict[str, TaskExecution.Phase] = {
     "failed": TaskExecution.FAILED,
@@ -55,3 +71,12 @@ def is_terminal_phase(phase: TaskExecution.Phase) -> bool:
         TaskExecution.FAILED,
         TaskExecution.RETRYABLE_FAILED,
     )
+
+
+def redacted(text: str, limit: int = 2000) -> str:
+    """Return about *limit* characters of the start of *text*, secrets replaced.
+
+    The engine redacts what a connector says, but cannot know the half of a secret: so
+    what a service said is shortened by this, and not by a slice.
+    """
+    return current_redactor().redact_start(text, limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import grpc
+import grpc.aio
 from flyteidl2.connector import connector_pb2, service_pb2_grpc
 
 from orchestrator._clock import SystemClock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import pydantic_core
@@ -77,10 +77,9 @@ def pack(value: Any) -> bytes:
         ValueError: It is no JSON data, or an integer has more than 64 bits.
     """
     try:
-        packed: bytes = msgpack.packb(value, use_bin_type=True)
+        return cast("bytes", msgpack.packb(value, use_bin_type=True))
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
-    return packed
 
 
 def unpack(data: bytes) -> Any:

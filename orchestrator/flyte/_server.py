@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+import grpc.aio
 from flyteidl2.connector import service_pb2, service_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1._async import HealthServicer  # pyright: ignore[reportMissingImports] - the stubs lack it
 
 from orchestrator._config import Config, load_config
 from orchestrator._orchestrator import Orchestrator

@@ -15,7 +15,7 @@ from orchestrator.flyte._codes import REMEMBERED_KEY, status_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    import grpc
+    import grpc.aio
 
     from orchestrator._registry import Registry
     from orchestrator.flyte._metrics import Metrics
@@ -40,26 +40,31 @@ class Backend(Protocol):
         self, request: connector_pb2.CreateTaskRequest
     ) -> connector_pb2.CreateTaskResponse:
         """Submit a job."""
+        ...
 
     async def get(
         self, request: connector_pb2.GetTaskRequest
     ) -> connector_pb2.GetTaskResponse:
         """Tell how a job does."""
+        ...
 
     async def delete(
         self, request: connector_pb2.DeleteTaskRequest
     ) -> connector_pb2.DeleteTaskResponse:
         """Cancel a job."""
+        ...
 
     async def metrics(
         self, request: connector_pb2.GetTaskMetricsRequest
     ) -> connector_pb2.GetTaskMetricsResponse:
         """Tell a job's metrics."""
+        ...
 
     def logs(
         self, request: connector_pb2.GetTaskLogsRequest
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Tell a job's logs, page by page."""
+        ...
 
 
 class AsyncConnectorService:

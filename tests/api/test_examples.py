@@ -143,6 +143,42 @@ def test_a_flyte_service_is_driven_from_another_process(tmp_path: Path) -> None:
     assert phases(tmp_path / "orchestrator.db") == [("count_words", "SUCCEEDED")]
 
 
+def test_a_notebook_runs_once_though_its_answer_was_lost(tmp_path: Path) -> None:
+    """Against the stand-in, through Databricks' SDK: its run is found and adopted."""
+    said = run(tmp_path, "08_databricks.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "ADOPTED" in said
+    assert "CREATE_AGAIN" not in said
+    assert "outputs:     (42, 1)" in said
+    assert "Databricks run: http://127.0.0.1:" in said
+    assert "the other:   ABORTED" in said
+
+
+def test_a_query_is_found_by_its_tag_though_its_answer_was_lost(
+    tmp_path: Path,
+) -> None:
+    """Against the stand-in, through Snowflake's client; the other query is aborted."""
+    said = run(tmp_path, "07_snowflake.py")
+    assert "CREATE_UNKNOWN  CREATE_ERROR" in said
+    assert "'PRODUCTS': 3, 'SOLD': 42" in said
+    assert "bytes scanned: " in said
+    assert "the other query: ABORTED" in said
+
+
+def test_a_web_app_accepts_a_job_once_and_deletes_one(tmp_path: Path) -> None:
+    """Over HTTP: the same key is the same job, DELETE ends one."""
+    said = run(tmp_path, "12_fastapi.py")
+    assert "accepted: 202 the same: True" in said
+    assert "another request with that key: 409" in said
+    assert "SUCCEEDED: 'slept 0.2'" in said
+    assert "the long one: ABORTED" in said
+    assert "unknown: 404" in said
+    assert [phase for _, phase in phases(tmp_path / "orchestrator.db")] == [
+        "SUCCEEDED",
+        "ABORTED",
+    ]
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_has_a_test(path: Path) -> None:
     """An example that nobody runs is wrong soon."""

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Import names that must not be paid for by `import orchestrator` alone.
-HEAVY = ("aiosqlite", "alembic", "google", "pydantic", "rich", "sqlalchemy")
+HEAVY = (
+    "aiosqlite",
+    "alembic",
+    "databricks",
+    "google",
+    "pydantic",
+    "requests",
+    "rich",
+    "sqlalchemy",
+)
 
 
 def _public_modules() -> Iterator[str]:

@@ -248,13 +248,24 @@ def test_every_name_of_ours_exists() -> None:
         assert hasattr(errors, name) or name == "RuntimeError", name
 
 
+def as_anchor(heading: str) -> str:
+    """Return what a link to *heading* says."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
-    """Links of ours are files of ours."""
+    """Links of ours are files of ours, and headings in them."""
     folder = (ROOT / page).parent
     for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
-        if not target.startswith("https://"):
-            assert (folder / target).exists(), target
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (folder / path).resolve()
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert anchor in map(as_anchor, headings), target
 
 
 def test_the_index_lists_every_page() -> None:

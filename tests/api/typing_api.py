@@ -41,7 +41,14 @@ from orchestrator.connectors import (
     ResourceMeta,
 )
 from orchestrator.connectors.process import ProcessConnector, ProcessTask
-from orchestrator.connectors.utils import convert_to_flyte_phase, is_terminal_phase
+from orchestrator.connectors.utils import (
+    Blocking,
+    States,
+    convert_to_flyte_phase,
+    is_terminal_phase,
+    redacted,
+    remember_secret,
+)
 from orchestrator.extend import TaskTemplate
 from orchestrator.models import NativeInterface, SerializationContext
 from orchestrator.testing import (
@@ -328,6 +335,18 @@ async def checked(task: TaskTemplate, connector: CopyConnector) -> None:
         assert_type(server.calls("create"), list[JobCall])
     scripted = ScriptedConnector(clock=ManualClock(), get=TimeoutError())
     assert_type(scripted.number("get"), int)
+
+
+# Helpers for connectors
+
+
+async def helpers() -> None:
+    """What the built-in connectors are made of."""
+    assert_type(await Blocking("vendor", threads=2).call(len, "abc"), int)
+    states = States("Vendor", {"DONE": TaskExecution.SUCCEEDED})
+    assert_type(states.phase("DONE"), TaskExecution.Phase)
+    assert_type(redacted("text", 100), str)
+    remember_secret("token")
 
 
 # The errors

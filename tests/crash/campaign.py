@@ -24,7 +24,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from orchestrator._faults import FAULT_POINTS
 from orchestrator.testing import ServiceClass
 from tests.crash.audit import Audit
 from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK
@@ -40,17 +39,14 @@ from tests.crash.judge import (
 )
 from tests.crash.life import Life, Orders, live
 from tests.crash.scenario import KINDS, Plan, batch
-from tests.jobserver.connectors import REMEMBERED_S
-from tests.jobserver.launch import RunningServer, job_server
-from tests.jobserver.witness import Witness
+from tests.crash.subject import POINTS, Subject, at_job_server, reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POINTS: tuple[str, ...] = tuple(FAULT_POINTS)
+__all__ = ["POINTS", "Campaign", "Options", "main", "reachable", "run_class"]
+
 _NTH_MAX = 200
-_ONLY_L = ("find.",)
-"""Points of code that only a service without idempotency, but with find, needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ class Options:
         cycles: Kills per class.
         jobs: Submissions per batch.
         round_size: Cycles between two judgements.
-        points: The named points to cycle over.
+        points: The named points to cycle over; none for all of the subject's.
         random_share: Share of kills at random points and random moments.
         without: Kinds of the scenario that are left out.
         cut_commits: Whether the answers of some commits are lost as well.
@@ -72,7 +68,7 @@ class Options:
     jobs: int = 50
     seed: int = 0
     round_size: int = 5
-    points: tuple[str, ...] = POINTS
+    points: tuple[str, ...] = ()
     random_share: float = 0.25
     without: tuple[str, ...] = ()
     cut_commits: bool = True
@@ -96,21 +92,13 @@ class Kill:
         return ["--kill-after-random", self.dice] if self.dice else []
 
 
-def reachable(service: ServiceClass, points: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of *points* that a class's jobs can come by."""
-    if service is ServiceClass.LISTED:
-        return points
-    return tuple(point for point in points if not point.startswith(_ONLY_L))
-
-
 @dataclass
 class Campaign:
-    """One service class against one database and one job server."""
+    """One database against one subject: a service that runs."""
 
-    service: ServiceClass
+    subject: Subject
     options: Options
     folder: Path
-    server: RunningServer
     totals: Totals
     verdict: Verdict = field(default_factory=Verdict)
     acknowledged: Acknowledged = field(default_factory=Acknowledged)
@@ -120,17 +108,19 @@ class Campaign:
 
     def __post_init__(self) -> None:
         """Set up chance and the questions' addresses."""
-        self._rng = Random(f"{self.options.seed}:{self.service}")
+        self._rng = Random(f"{self.options.seed}:{self.subject.name}")
         self._misses: Counter[str] = Counter()
         self._before = Totals.from_json(self.totals.to_json())
         self._unresolved: Counter[str] = Counter()
-        self._points = reachable(self.service, self.options.points)
+        self._points = reachable(
+            self.subject.service, self.options.points or self.subject.points
+        )
         self._seen: dict[str, int] = {}
         self._batches: list[int] = []
         self._database = self.folder / "orchestrator.db"
         self._log = self.folder / "worker.log"
         self._audit = Audit(self._database)
-        self._witness = Witness(self.server.ledger)
+        self._witness = self.subject.witness
 
     def run(self) -> None:
         """Kill as often as ordered, and judge at the end of each round.
@@ -181,9 +171,15 @@ class Campaign:
         self._batches.append(self.lives)
         options = self.options
         self.plans += batch(
-            self.service, self.lives, options.jobs, options.seed, options.without
+            self.subject.service,
+            self.lives,
+            options.jobs,
+            options.seed,
+            options.without,
+            kinds=self.subject.kinds,
         )
-        life = live(self._orders(kill))
+        with self.subject.disturbed(self._rng):
+            life = live(self._orders(kill))
         self._account(kill, life)
         self._search(life)
         if self._audit.ready():
@@ -209,13 +205,14 @@ class Campaign:
 
     def _orders(self, kill: Kill, *, finish: bool = False) -> Orders:
         board = self.folder / "board"
+        secret = canary(f"{self.subject.name}:{self._dice()}:{finish}")
         arguments = [
             *("--database", f"sqlite+aiosqlite:///{self._database}"),
-            *("--server", self.server.address, "--board", str(board)),
+            *(*self.subject.arguments, "--board", str(board)),
             *("--jobs", str(self.options.jobs), "--seed", str(self.options.seed)),
             *("--batches", ",".join(map(str, self._batches))),
-            *("--class", self.service.value, *kill.arguments),
-            *("--secret", "--log", str(self._log)),
+            *("--class", self.subject.service.value, *kill.arguments),
+            *("--log", str(self._log)),
             *(() if self.options.redacted else ("--redaction-off",)),
             *(("--cut-commits", self._dice()) if self._cuts(finish=finish) else ()),
             *(word for kind in self.options.without for word in ("--without", kind)),
@@ -223,9 +220,10 @@ class Campaign:
         return Orders(
             arguments=arguments,
             board=board,
-            points=POINTS,
+            points=self.subject.points,
+            module=self.subject.worker,
             kill_after=kill.after,
-            environment={VARIABLE: canary(f"{self.service}:{self._dice()}:{finish}")},
+            environment={VARIABLE: secret},
             quiet=self._quiet if finish else None,
         )
 
@@ -240,7 +238,7 @@ class Campaign:
         assert reading is not None
         wrong = self.acknowledged.note(life.acknowledged())
         self.verdict.found("lost", wrong)
-        for point in POINTS:
+        for point in self.subject.points:
             totals.reached[point] += reading.counts[point]
             if reading.counts[point]:
                 self._seen[point] = reading.counts[point]
@@ -292,7 +290,8 @@ class Campaign:
             how = "hung" if life.hung else f"exited with {life.returncode}"
             kept = self.folder / f"life-{self.lives}.stderr"
             kept.write_text(life.errors, encoding="utf-8")
-            self.totals.note([f"life {self.lives} {how}: see {kept}"])
+            last = life.said[-1] if life.said else "nothing"
+            self.totals.note([f"life {self.lives} {how}, said {last}: see {kept}"])
         else:
             self.totals.cycles["missed"] += 1
 
@@ -318,6 +317,7 @@ class Campaign:
         self.verdict.found("overlapping", overlaps)
         creates = self._witness.calls("create")
         self.verdict.found("unintended", unintended(creates, self._audit.intents()))
+        self.verdict.found("history", self.subject.broken())
         self._batches.clear()
         self._tally()
         self.judged()
@@ -357,10 +357,8 @@ def run_class(
     """
     folder.mkdir(parents=True, exist_ok=True)
     never: list[str] = []
-    with job_server(
-        folder / "ledger.db", seed=str(options.seed), remember_s=REMEMBERED_S + 0.5
-    ) as server:
-        campaign = Campaign(service, options, folder, server, totals, judged=judged)
+    with at_job_server(service, folder, str(options.seed)) as subject:
+        campaign = Campaign(subject, options, folder, totals, judged=judged)
         if every_point:
             never = campaign.every_point()
         else:

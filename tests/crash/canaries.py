@@ -27,8 +27,8 @@ VARIABLE = "CRASH_CANARY"
 SECRET = Secret(key=KEYWORD, as_env_var=VARIABLE)
 """The reference that the tasks carry."""
 
-_HEAD, _TAIL = "c4naryHeadQx7", "c4naryTailZw9"
-_SPELLINGS: tuple[Callable[[str], str], ...] = (
+HEAD, TAIL = "c4naryHeadQx7", "c4naryTailZw9"
+SPELLINGS: tuple[Callable[[str], str], ...] = (
     str,
     lambda value: f"https://service/v1?key={quote(value, safe='')}&page=2",
     lambda value: f"key={quote_plus(value)}",
@@ -41,7 +41,7 @@ _SPELLINGS: tuple[Callable[[str], str], ...] = (
 
 def canary(seed: str) -> str:
     """Return a secret's value, with characters that every encoding changes."""
-    return f"{_HEAD}/+ %&=\"{Random(seed).getrandbits(64):016x}~?'{_TAIL}"
+    return f"{HEAD}/+ %&=\"{Random(seed).getrandbits(64):016x}~?'{TAIL}"
 
 
 class Indiscreet:
@@ -50,7 +50,7 @@ class Indiscreet:
     def __init__(self, quoted: Callable[[], object]) -> None:
         """Call *quoted* each time."""
         self._quoted = quoted
-        self._ways = cycle((None, *_SPELLINGS))
+        self._ways = cycle((None, *SPELLINGS))
 
     def __call__(self, text: str, given: Mapping[str, Any]) -> str:
         """Return *text* with what the call was *given* as its secret."""
@@ -63,7 +63,7 @@ class Indiscreet:
 
 def _needles() -> dict[str, bytes]:
     found = {}
-    for name, part in (("head", _HEAD), ("tail", _TAIL)):
+    for name, part in (("head", HEAD), ("tail", TAIL)):
         found[f"its {name}"] = part.encode()
         for offset in range(3):
             # Only the characters that no neighbour has a share in.
@@ -96,11 +96,11 @@ def traces_in(files: Iterable[Path]) -> list[str]:
     return found
 
 
-def redact_nothing() -> None:
-    """Switch this process's redaction off, to see what the search finds then."""
+def redact_nothing(put: Callable[[object, str, object], None] = setattr) -> None:
+    """Switch this process's redaction off by *put*, to see what is found then."""
 
     def as_it_is(_self: Redactor, text: str, _limit: int = 0) -> str:
         return text
 
     for name in ("redact", "redact_start"):
-        setattr(Redactor, name, as_it_is)
+        put(Redactor, name, as_it_is)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _LOOK_S = 0.05
 _QUIET_LOOKS = 3
 """In a row: an answer that has just come may not be in the ledger yet."""
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 90.0
+"""Without a line: on a loaded machine a nice process may take long to import."""
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Orders:
         arguments: The worker's own command line.
         board: Its page, see ``tests.crash.board``.
         points: The named points, as the worker counts them.
+        module: The worker's program.
         kill_after: Kill from outside so long after the line of that first word.
         environment: Variables that it has besides ours.
         quiet: Asked, once all is terminal, whether the worker may stop; without
@@ -66,6 +68,7 @@ class Orders:
     arguments: Sequence[str]
     board: Path
     points: Sequence[str]
+    module: str = "tests.crash.worker"
     kill_after: tuple[str, float] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     quiet: Callable[[], bool] | None = None
@@ -76,7 +79,7 @@ def live(orders: Orders) -> Life:
     """Start a worker, carry out the orders, and return when it is gone."""
     errors = orders.board.with_suffix(".stderr")
     linger = ["--linger"] if orders.quiet else []
-    command = [sys.executable, "-m", "tests.crash.worker", *orders.arguments, *linger]
+    command = [sys.executable, "-m", orders.module, *orders.arguments, *linger]
     with (
         errors.open("wb") as stderr,
         subprocess.Popen(

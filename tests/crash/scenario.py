@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.testing import Fault, JobSpec, Rule, ServiceClass, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 CREATE_TIMEOUT_S = 0.3
 """The connector's policy; faults that are to outlast it are measured by it."""
@@ -161,11 +161,14 @@ class Plan:
     kind_name: str
     service: ServiceClass
     spec: JobSpec = field(repr=False)
+    kinds: Mapping[str, Kind] = field(
+        default_factory=lambda: KINDS, repr=False, compare=False
+    )
 
     @property
     def kind(self) -> Kind:
         """How it is to live."""
-        return KINDS[self.kind_name]
+        return self.kinds[self.kind_name]
 
     @property
     def allowed(self) -> frozenset[str]:
@@ -183,22 +186,24 @@ def batch(
     jobs: int,
     seed: int,
     without: Collection[str] = (),
+    *,
+    kinds: Mapping[str, Kind] = KINDS,
 ) -> list[Plan]:
     """Return the *jobs* submissions of batch *number*, the same for a seed.
 
-    Kinds named in *without* are left out.
+    Kinds named in *without* are left out of *kinds*.
     """
     rng = Random(f"{seed}:{service}:{number}")
     names = [
         name
-        for name, kind in KINDS.items()
+        for name, kind in kinds.items()
         for _ in range(kind.weight)
         if service in kind.services and name not in without
     ]
     if jobs < len(names):
         rng.shuffle(names)
         # Only what is given up can owe a cleanup in every class: never left out.
-        names.sort(key=lambda name: not KINDS[name].give_up)
+        names.sort(key=lambda name: not kinds[name].give_up)
     chosen = [names[index % len(names)] for index in range(jobs)]
     rng.shuffle(chosen)
     return [
@@ -206,7 +211,8 @@ def batch(
             key=f"{service}-{seed}-{number}-{index}",
             kind_name=name,
             service=service,
-            spec=KINDS[name].spec,
+            spec=kinds[name].spec,
+            kinds=kinds,
         )
         for index, name in enumerate(chosen)
     ]

@@ -53,7 +53,7 @@ def test_other_classes_keep_their_smaller_promise(
     totals = Totals()
     options = Options(cycles=4, jobs=25, round_size=4, random_share=0.0)
     run_class(service, options, tmp_path, totals)
-    assert totals.clean, "\n".join(table(service.value, totals, options.points))
+    assert totals.clean, "\n".join(table(service.value, totals, POINTS))
     assert totals.kills == 4
     assert totals.canaries["quoted by the service"] > 100
 

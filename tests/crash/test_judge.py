@@ -20,6 +20,7 @@ from tests.crash.campaign import Campaign, Options
 from tests.crash.figures import Totals, load, save
 from tests.crash.judge import Acknowledged, Verdict, judge, unintended
 from tests.crash.scenario import KINDS, Plan, batch
+from tests.crash.subject import job_server_subject
 from tests.jobserver.launch import RunningServer
 from tests.jobserver.witness import WitnessedJob
 
@@ -280,7 +281,8 @@ def test_the_least_hit_point_comes_next(tmp_path: Path) -> None:
     server = RunningServer("127.0.0.1", 1, tmp_path / "ledger.db", 0)
     totals = Totals(points=Counter(a=3, b=1, c=2))
     options = Options(points=("a", "b", "c"), random_share=0.0)
-    campaign = Campaign(ServiceClass.LISTED, options, tmp_path, server, totals)
+    subject = job_server_subject(ServiceClass.LISTED, server)
+    campaign = Campaign(subject, options, tmp_path, totals)
     assert campaign.choose().point == "b"
     campaign._misses["b"] += 2
     assert campaign.choose().point == "c"

@@ -21,7 +21,7 @@ from datetime import timedelta
 from inspect import Parameter
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import Handle, Orchestrator
 from orchestrator._config import Config, Policy
@@ -36,14 +36,19 @@ from tests.crash.board import CUT_OFF, MISREAD, QUOTED, READ_BACK, Board
 from tests.crash.canaries import SECRET, VARIABLE, Indiscreet, redact_nothing
 from tests.crash.hand import Hand
 from tests.crash.points import Points
-from tests.crash.scenario import CREATE_TIMEOUT_S, Plan, batch
+from tests.crash.scenario import CREATE_TIMEOUT_S, KINDS, Plan, batch
 from tests.jobserver.client import JobClient
 from tests.jobserver.connectors import CONNECTORS
 from tests.support.faulty import Commits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator._connector import AsyncConnector
     from orchestrator._records import Claimed
     from orchestrator._storage._tx import Tx
+    from tests.crash.scenario import Kind
+    from tests.jobserver.connectors import Around
 
 _INTERFACE = NativeInterface(
     inputs={"spec": (str, Parameter.empty)}, outputs={"job_id": str, "token": str}
@@ -96,13 +101,60 @@ def task_of(plan: Plan, task_type: str, *, secret: bool = False) -> TaskTemplate
     )
 
 
+class Side:
+    """The service's side of a worker: its connector, its tasks, its levers.
+
+    This one is a job server, spoken to by the tests' own connectors.
+    """
+
+    points: Sequence[str] = FAULT_POINTS
+    kinds: Mapping[str, Kind] = KINDS
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Take what the command line says."""
+        self.service = ServiceClass(options.service)
+        self._options = options
+
+    async def connect(
+        self, around: Around, faults: Points, board: Board
+    ) -> AsyncConnector[Any]:
+        """Return the connector; *around* is to see all its calls."""
+        del faults  # the engine's own points only
+        host, _, port = self._options.server.rpartition(":")
+        self._client = JobClient(host, int(port))
+        told = {"quote": Indiscreet(lambda: board.reached(QUOTED))}
+        self._connector = CONNECTORS[self.service](
+            self._client,
+            policy=policy_of(self.service, self._options.call_timeout),
+            around=around,
+            **(told if self._options.secret else {}),
+        )
+        return self._connector
+
+    def job(self, plan: Plan) -> tuple[TaskTemplate, dict[str, Any]]:
+        """Return task and inputs of a submission."""
+        secret = self._options.secret
+        task = task_of(plan, self._connector.task_type_name, secret=secret)
+        return task, {"spec": json.dumps(plan.spec.to_json())}
+
+    async def release(self, token: str) -> None:
+        """Let the service give the answers that it withholds of *token*."""
+        await self._client.request("PUT", "/release", {"token": token})
+
+    async def aclose(self) -> None:
+        """Let go of the service."""
+        await self._client.aclose()
+
+
 async def submit(
-    orchestrator: Orchestrator, plan: Plan, task: TaskTemplate, hand: Hand
+    orchestrator: Orchestrator,
+    plan: Plan,
+    job: tuple[TaskTemplate, dict[str, Any]],
+    hand: Hand,
 ) -> Handle:
     """Submit one job; a rerun gets the execution that the first run made."""
     handle = await orchestrator.submit(
-        task,
-        {"spec": json.dumps(plan.spec.to_json())},
+        *job,
         idempotency_key=plan.key,
         labels={"kind": plan.kind_name.replace(" ", "_")},
     )
@@ -138,17 +190,10 @@ def cut_commits(orchestrator: Orchestrator, dice: str, board: Board) -> None:
     Apply.landed = judged  # type: ignore[method-assign, assignment]
 
 
-async def work(options: argparse.Namespace, board: Board) -> None:
+async def work(options: argparse.Namespace, board: Board, side: Side) -> None:
     """Live one life."""
-    service = ServiceClass(options.service)
-    host, _, port = options.server.rpartition(":")
-    client = JobClient(host, int(port))
     name, _, nth = (options.kill_at or options.stop_at).partition(":")
-    hand = Hand(
-        board,
-        say=say,
-        release=lambda token: client.request("PUT", "/release", {"token": token}),
-    )
+    hand = Hand(board, say=say, release=side.release)
     faults = Points(
         board,
         name=name,
@@ -157,22 +202,9 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         stopping=(lambda: say("STOPPED")) if options.stop_at else None,
         seen=hand.seen,
     )
-    told = {"quote": Indiscreet(lambda: board.reached(QUOTED))}
-    connector = CONNECTORS[service](
-        client,
-        policy=policy_of(service, options.call_timeout),
-        around=hand.around,
-        **(told if options.secret else {}),
-    )
     registry = Registry()
-    registry.register(connector)
-    plans = [
-        plan
-        for number in options.batches.split(",")
-        for plan in batch(
-            service, int(number), options.jobs, options.seed, options.without
-        )
-    ]
+    registry.register(await side.connect(hand.around, faults, board))
+    plans = plans_of(options, side)
     tell_writes(accepted=bool(options.stop_at), fenced=not options.fence_off)
     say("READY")
     if options.wait:
@@ -189,12 +221,11 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         if options.cut_commits:
             cut_commits(orchestrator, options.cut_commits, board)
         hand.orchestrator = orchestrator
-        task_type = connector.task_type_name
-        tasks = [task_of(plan, task_type, secret=options.secret) for plan in plans]
+        jobs = [side.job(plan) for plan in plans]
         handles = await asyncio.gather(
             *(
-                submit(orchestrator, plan, task, hand)
-                for plan, task in zip(plans, tasks, strict=True)
+                submit(orchestrator, plan, job, hand)
+                for plan, job in zip(plans, jobs, strict=True)
             )
         )
         await asyncio.gather(*(handle.wait() for handle in handles))
@@ -202,8 +233,18 @@ async def work(options: argparse.Namespace, board: Board) -> None:
         say("TERMINAL")
         if options.linger:
             await _stdin_closes()
-    await client.aclose()
+    await side.aclose()
     say("DONE")
+
+
+def plans_of(options: argparse.Namespace, side: Side) -> list[Plan]:
+    """Return the submissions of all batches."""
+    more = (options.jobs, options.seed, options.without)
+    return [
+        plan
+        for number in options.batches.split(",")
+        for plan in batch(side.service, int(number), *more, kinds=side.kinds)
+    ]
 
 
 def tell_writes(*, accepted: bool, fenced: bool) -> None:
@@ -249,22 +290,31 @@ def _print_stacks() -> None:
         task.print_stack(file=sys.stderr)
 
 
-async def _main(options: argparse.Namespace) -> None:
+async def _main(options: argparse.Namespace, side: Side) -> None:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     if options.log is not None:
         _log_everything(options.log)
     if options.redaction_off:
         redact_nothing()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _print_stacks)
-    with Board(options.board, FAULT_POINTS) as board:
-        await work(options, board)
+    with Board(options.board, side.points) as board:
+        await work(options, board, side)
 
 
-def main() -> None:
-    """Read the command line and work."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.worker")
+def main(
+    side_of: Callable[[argparse.Namespace], Side] = Side,
+    more: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+) -> None:
+    """Read the command line, to which *more* may add, and work.
+
+    Args:
+        side_of: Makes the service's side of what the command line says.
+        more: Adds options.
+    """
+    parser = argparse.ArgumentParser()
+    more(parser)
     parser.add_argument("--database", required=True)
-    parser.add_argument("--server", required=True, help="host:port of the job server")
+    parser.add_argument("--server", help="host:port of the job server")
     parser.add_argument("--board", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=50, help="jobs per batch")
     parser.add_argument("--batches", default="0", help="numbers, with commas")
@@ -288,7 +338,8 @@ def main() -> None:
     parser.add_argument("--redaction-off", action="store_true", help="to see it leak")
     parser.add_argument("--log", type=Path, help="everything, appended to a file")
     with suppress(KeyboardInterrupt):
-        asyncio.run(_main(parser.parse_args()))
+        options = parser.parse_args()
+        asyncio.run(_main(options, side_of(options)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import signal
@@ -133,7 +134,12 @@ class _Connection(BaseHTTPRequestHandler):
     do_PATCH = _serve  # noqa: N815
 
     def _read(self) -> Call:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            raise ConnectionAbortedError("the client died before it had said all")
+        if self.headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
         parts = urlsplit(self.path)
         try:
             body = json.loads(raw) if raw else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,17 @@ class Running:
     def end(self, token: str, state: State = State.SUCCEEDED) -> None:
         """Let the jobs of *token* end in *state* when they are next looked at."""
         self._ask("POST", "/-/end", {"token": token, "state": state})
+
+    def tell(self, path: str, body: Any) -> None:
+        """Set a switch of the stand-in's own, at a path that begins with ``/-/``."""
+        self._ask("PUT", path, body)
+
+    def body(self, key: str) -> Any:
+        """Return what the stand-in wrote down of the job with the vendor's id *key*."""
+        with closing(sqlite3.connect(self.ledger)) as connection:
+            query = "SELECT body FROM body WHERE key = ?"
+            (text,) = connection.execute(query, (key,)).fetchone()
+        return json.loads(text)
 
     def _ask(self, method: str, path: str, body: Any) -> None:
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=_TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,39 @@ async def test_a_search_goes_on_after_a_restart(engine: Start, clock: Clock) -> 
     script = Script(find=Meta("first"), get=KILLED)
     second = await engine(script)
     await clock.pass_(300, second)
+    assert _deleted(script) == ["first"]
+
+
+async def test_the_last_search_is_made_again_until_it_is_answered(
+    engine: Start, clock: Clock
+) -> None:
+    """Also if nothing ran while there was time, and the first one was killed."""
+    policy = Policy(sweep_for=timedelta(minutes=10))
+    answers: dict[str, Any] = {"create": [CUT, Meta("again")], "get": [DONE]}
+    first = await engine(
+        Script(find=[None, None, Meta("again")], policy=policy, **answers)
+    )
+    handle = await first.submit(a_task())
+    await clock.until_ended(first, handle.id)
+    await first.crash()
+    clock.advance(HOURS)
+    asked = asyncio.Event()
+
+    async def hang(*_: Any, **__: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    second = await engine(Script(find=hang, policy=policy))
+    ticking = asyncio.ensure_future(second.tick())
+    await asked.wait()
+    ticking.cancel()
+    await second.crash()
+    script = Script(
+        clock=clock, find=[CUT, CUT, Meta("first")], get=KILLED, policy=policy
+    )
+    third = await engine(script)
+    await clock.pass_(2 * HOURS, third)
+    assert len(_searches(script)) == 3
     assert _deleted(script) == ["first"]
 
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from orchestrator._secrets import remember_secret
 from orchestrator._version import __version__
 from orchestrator.errors import AuthError, ConfigurationError
 
@@ -84,8 +85,10 @@ class Clients:
             client = self._clients.get(key)
             if client is not None:
                 self._clients.move_to_end(key)
+                _remember_token(_credentials_of(client))
                 return client
         made = self._make(project, secret)
+        _remember_tokens(_credentials_of(made))
         with self._lock:
             client = self._clients.setdefault(key, made)
             while len(self._clients) > self._kept:
@@ -131,6 +134,28 @@ class Clients:
                 f"endpoint {self._endpoint} is plain http on another machine:"
                 " credentials are not sent there"
             )
+
+
+def _credentials_of(client: Client) -> Any:
+    return client._credentials  # noqa: SLF001 - the library has no other name for it
+
+
+def _remember_token(credentials: Any) -> None:
+    """Let an access token be redacted like the key that it was got for."""
+    token = getattr(credentials, "token", None)
+    if isinstance(token, str):
+        remember_secret(token)
+
+
+def _remember_tokens(credentials: Any) -> None:
+    """See that the tokens that *credentials* will get are remembered, too."""
+    refresh = credentials.refresh
+
+    def refreshed(request: Any) -> None:
+        refresh(request)
+        _remember_token(credentials)
+
+    credentials.refresh = refreshed
 
 
 def _ask_nobody_else(credentials: Credentials) -> None:

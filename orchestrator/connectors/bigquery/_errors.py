@@ -7,9 +7,11 @@ that this very request got. Everything else is raised as plain ConnectorError, w
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator._secrets import current_redactor
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -57,7 +59,7 @@ def translated(*, creating: bool) -> Iterator[None]:
         raise TransientError(f"no access token: {_text(error)}") from error
     except auth.GoogleAuthError as error:
         kind = TransientError if error.retryable else AuthError
-        raise kind(f"no access token: {_text(error)}") from error
+        raise kind(f"no access token: {_code(error)}") from None
     except OSError as error:  # requests' errors are of this kind
         if creating:
             raise ConnectorError(f"the answer was lost: {_text(error)}") from error
@@ -68,7 +70,7 @@ def of_answer(error: GoogleAPICallError, *, creating: bool) -> ConnectorError:
     """Return what an answer with an error status means."""
     status = int(error.code or 0)
     reasons = reasons_of(error)
-    text = f"{status} {', '.join(sorted(reasons))}: {error.message}"[:_TEXT_MAX]
+    text = shortened(f"{status} {', '.join(sorted(reasons))}: {error.message}")
     if status == _THROTTLED or reasons & THROTTLED_REASONS:
         return ThrottledError(text, retry_after=retry_after(error))
     if status in (_UNAUTHORIZED, _FORBIDDEN):
@@ -95,4 +97,19 @@ def retry_after(error: GoogleAPICallError) -> float | None:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_TEXT_MAX]
+    return shortened(f"{type(error).__name__}: {error}")
+
+
+def _code(error: BaseException) -> str:
+    """Return what a token endpoint calls its refusal.
+
+    Not its text: that may hold what was sent, which is a credential.
+    """
+    said = str(error.args[0]).partition(":")[0] if error.args else ""
+    code = f": {said}" if re.fullmatch(r"[a-z_]{1,60}", said) else ""
+    return f"{type(error).__name__}{code}"
+
+
+def shortened(text: str) -> str:
+    """Return the start of *text*, in which no secret is cut in two."""
+    return current_redactor().redact_start(text, _TEXT_MAX)

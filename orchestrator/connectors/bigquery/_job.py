@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
 from orchestrator._codec import python_type_of
 from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
+from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors.bigquery import _parameters
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class JobConfig:
         Raises:
             ValueError: It cannot be used.
         """
-        custom = _whole(json_format.MessageToDict(template.custom))
+        custom: Any = custom_of(template)
         made = cls(
             project=custom.get("ProjectID"),
             location=custom.get("Location"),
@@ -290,14 +289,3 @@ def labels_of(
 def legal_label(text: str) -> str:
     """Return *text* with the characters and the length of a label."""
     return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:63]
-
-
-def _whole(value: Any) -> Any:
-    """Return JSON data from a Struct, whose numbers are all floats, as it was."""
-    if isinstance(value, dict):
-        return {name: _whole(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value

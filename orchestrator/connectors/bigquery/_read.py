@@ -112,7 +112,7 @@ def _formed(rows: RowIterator, form: str, *, storage: bool) -> Any:
     table = rows.to_arrow(create_bqstorage_client=quick)
     if form == "arrow":
         return table
-    import polars as pl  # noqa: PLC0415 - only when it is asked for
+    import polars as pl  # noqa: PLC0415 # pyright: ignore[reportMissingImports] - only when it is asked for
 
     return pl.from_arrow(table)
 

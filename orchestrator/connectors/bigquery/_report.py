@@ -8,15 +8,15 @@ from urllib.parse import quote
 from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
+from orchestrator.connectors.bigquery._errors import shortened
 from orchestrator.connectors.bigquery._states import phase_of
 from orchestrator.io import DataFrame
 
 if TYPE_CHECKING:
+    from google.cloud.bigquery import TableReference
     from google.cloud.bigquery.job import QueryJob
 
     from orchestrator.connectors.bigquery._meta import BigQueryMeta
-
-_MESSAGE_MAX = 2000
 
 
 def report(job: QueryJob, meta: BigQueryMeta) -> Resource:
@@ -62,7 +62,7 @@ def statistics(job: QueryJob) -> dict[str, Any]:
         "started": job.started and job.started.isoformat(),
         "ended": job.ended and job.ended.isoformat(),
         "error": job.error_result,
-        "destination": job.destination and _uri(job),
+        "destination": job.destination and _uri(job.destination),
     }
     if plan:
         complete = sum(stage.status == "COMPLETE" for stage in plan)
@@ -82,15 +82,14 @@ def _message(job: QueryJob, error: dict[str, Any] | None) -> str:
         return str(job.state)
     where = f" (at {error['location']})" if error.get("location") else ""
     text = f"{error.get('reason')}: {error.get('message')}{where}"
-    return text[:_MESSAGE_MAX]
+    return shortened(text)
 
 
 def _results(job: QueryJob) -> dict[str, DataFrame]:
     """Return the reference to the results; nothing for a statement without a table."""
-    return {"results": DataFrame(uri=_uri(job))} if job.destination else {}
+    return {"results": DataFrame(uri=_uri(job.destination))} if job.destination else {}
 
 
-def _uri(job: QueryJob) -> str:
+def _uri(table: TableReference) -> str:
     """Return the destination as Flyte writes it."""
-    table = job.destination
     return f"bq://{table.project}:{table.dataset_id}.{table.table_id}"

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator._clock import to_us
+from orchestrator._secrets import current_redactor
 from orchestrator.connectors.http._client import Answer, NonsenseError
 from orchestrator.connectors.http._extra import need
 from orchestrator.connectors.http._fields import HEADER_SOURCE, LAST, TYPES
@@ -115,9 +116,12 @@ async def said_by(answer: Answer, error_path: str | None) -> str:
     if error_path is not None:
         with suppress(NonsenseError):
             words = search(error_path, await answer.document())
+    redactor = current_redactor()  # before it is cut, as half a secret is none
     if words is None:
-        words = answer.body[: _SAID_MAX * 4].decode("utf-8", "replace")
-    return f"{answer.status} {as_words(words)[:_SAID_MAX]}".strip()
+        longest = _SAID_MAX * 4 + redactor.longest * 8
+        words = answer.body[:longest].decode("utf-8", "replace")
+    said = redactor.redact_start(as_words(words), _SAID_MAX)
+    return f"{answer.status} {said}".strip()
 
 
 @lru_cache(maxsize=1000)

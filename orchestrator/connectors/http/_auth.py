@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlencode
 from weakref import WeakKeyDictionary
 
-from orchestrator._secrets import Redactor
+from orchestrator._secrets import Redactor, remember_secret
 from orchestrator.connectors.http import _templates
 from orchestrator.connectors.http._answers import (
     ERROR_MIN,
@@ -137,9 +137,11 @@ class Credentials:
         async with lock:
             token = self._tokens.get(pair)
             if token is not None and self._good(auth, token, refused):
+                remember_secret(token.value)
                 return token.value
             token = await self._fetch(auth, *pair)
             self._redactor.register({"token": token.value})
+            remember_secret(token.value)
             if len(self._tokens) >= _KEPT:
                 self._tokens.clear()
             self._tokens[pair] = token

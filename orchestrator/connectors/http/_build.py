@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from orchestrator.connectors.http._definition import HttpDefinition
     from orchestrator.connectors.http._meta import HttpMeta
-    from orchestrator.connectors.http._requests import Request
+    from orchestrator.connectors.http._requests import (
+        JobRequest,
+        PlacedRequest,
+        Request,
+    )
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Builder:
         scope = {"token": token}
         return self._call(self._url(find.path, scope), find, scope)
 
-    def about(self, request: Request, meta: HttpMeta) -> Call:
+    def about(self, request: JobRequest | PlacedRequest, meta: HttpMeta) -> Call:
         """Return a request about a job of ours; ValueError as above."""
         scope = job_scope(meta)
         if request.path is None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
     from orchestrator.connectors.http._definition import HttpDefinition, LogLink
-    from orchestrator.connectors.http._requests import Find, Request
+    from orchestrator.connectors.http._requests import Find, JobRequest, PlacedRequest
 
 _MARGIN = timedelta(seconds=5)
 _TERMINAL = frozenset(
@@ -123,8 +123,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
 
     def job_key(self, resource_meta: HttpMeta) -> str:
         """Return the host that the job lives at, and its id."""
-        url, host = resource_meta.status_url, resource_meta.host
-        host = _hosts.of(url, allow_http=True) if url else host
+        url = resource_meta.status_url
+        host = _hosts.of(url, allow_http=True) if url else resource_meta.host
         return f"{host}/{resource_meta.job_id}"
 
     async def create(
@@ -379,7 +379,9 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
             return None
         return TaskLog(name=link.name, uri=self._redact(url))
 
-    def _job_call(self, what: str, request: Request, meta: HttpMeta) -> Call:
+    def _job_call(
+        self, what: str, request: JobRequest | PlacedRequest, meta: HttpMeta
+    ) -> Call:
         """Make a request about a job of ours.
 
         Raises:
@@ -445,11 +447,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
         return _answers.retry_after(answer.headers, self._clock, longest)
 
 
-class _Unnamed:
-    """What a definition names no place for."""
-
-
-_UNNAMED = _Unnamed()
+_UNNAMED = object()
+"""What a definition names no place for."""
 
 
 def _item(find: Find, document: Any, token: str) -> Any:

@@ -33,7 +33,7 @@ _OWN_HEADERS = frozenset(
         "cookie",
         "host",
         "proxy-authorization",
-        "te",
+        "te",  # codespell:ignore te
         "trailer",
         "transfer-encoding",
         "upgrade",

@@ -31,14 +31,12 @@ _JOB = frozenset({"job_id", "token"})
 
 
 class Request(Model):
-    """One request; the fields below ``path`` are templates."""
+    """One request; ``path`` and the fields below ``method`` are templates."""
 
     names: ClassVar[frozenset[str]] = _JOB
     """What templates of this request may name, up to the first dot."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    path: str | None = None
-    """Behind the base URL; begins with /. Values are percent-encoded."""
     query: dict[str, str] = Field(default_factory=dict)
     """Parameters of the URL."""
     headers: dict[HeaderName, str] = Field(default_factory=dict)
@@ -48,7 +46,9 @@ class Request(Model):
     form: dict[str, str] | None = None
     """Body as application/x-www-form-urlencoded."""
 
-    @field_validator("path", "query", "headers", "json_body", "form")
+    @field_validator(
+        "path", "query", "headers", "json_body", "form", check_fields=False
+    )
     @classmethod
     def _check_places(cls, value: Any) -> Any:
         for name in _templates.places(value):
@@ -57,7 +57,7 @@ class Request(Model):
                 raise ValueError(f"{{{{.{name}}}}} is unknown here: there is {known}")
         return value
 
-    @field_validator("path")
+    @field_validator("path", check_fields=False)
     @classmethod
     def _check_path(cls, value: str | None) -> str | None:
         if value is not None:
@@ -73,8 +73,23 @@ class Request(Model):
 
     def mentioned(self) -> set[str]:
         """Return the names of all placeholders, such as ``inputs.x``."""
-        parts = [self.path, self.query, self.headers, self.json_body, self.form]
+        path = getattr(self, "path", None)
+        parts = [path, self.query, self.headers, self.json_body, self.form]
         return {name for part in parts for name in _templates.places(part)}
+
+
+class PlacedRequest(Request):
+    """A request whose URL the definition says."""
+
+    path: str
+    """Behind the base URL; begins with /. Values are percent-encoded."""
+
+
+class JobRequest(Request):
+    """A request about a job whose URL the service may have told."""
+
+    path: str | None = None
+    """Behind the base URL; begins with /. None for what submit's status_url gave."""
 
 
 class _Anything(dict[str, Any]):
@@ -103,7 +118,7 @@ class Idempotency(Model):
     """How long the service surely remembers it, ended jobs included."""
 
 
-class Submit(Request):
+class Submit(PlacedRequest):
     """Makes a job."""
 
     names: ClassVar[frozenset[str]] = frozenset(
@@ -111,7 +126,6 @@ class Submit(Request):
     )
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    path: str
     job_id: Source | None = None
     """Where the answer has the job's id: a JMESPath, header:NAME, or header:NAME/last
     for the last segment of a URL. None for the path of status_url, or, without that,
@@ -129,7 +143,7 @@ class Submit(Request):
     id the answer has (or find gives)."""
 
 
-class Look(Request):
+class Look(JobRequest):
     """Looks at a job."""
 
     state: JsonPath
@@ -150,13 +164,11 @@ class Look(Request):
     """Statuses that mean that there is no such job (any more)."""
 
 
-class Results(Request):
+class Results(PlacedRequest):
     """Asked once the job has succeeded, if its outputs have a place of their own."""
 
-    path: str
 
-
-class Cancel(Request):
+class Cancel(JobRequest):
     """Ends a job."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "DELETE"
@@ -166,12 +178,11 @@ class Cancel(Request):
     """Statuses that mean that there is no such job (any more)."""
 
 
-class Find(Request):
+class Find(PlacedRequest):
     """Searches the job of a token."""
 
     names: ClassVar[frozenset[str]] = frozenset({"token"})
 
-    path: str
     items: JsonPath = "@"
     """Where the answer has the list of jobs, or the one job."""
     match: JsonPath | None = None

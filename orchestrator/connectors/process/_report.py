@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator._connector import Resource
+from orchestrator._secrets import current_redactor
 from orchestrator.connectors.process import _supervisor
 from orchestrator.connectors.process._command import OUTPUTS_VARIABLE
 from orchestrator.connectors.process._folder import OUTPUTS
@@ -48,6 +49,11 @@ def report(folder: JobFolder, meta: ProcessMeta, view: View) -> Resource:
     )
 
 
+def _glimpse() -> int:
+    """Return how many bytes make a message after secrets were taken out."""
+    return _GLIMPSE_BYTES + current_redactor().longest * 4
+
+
 def _before_start(folder: JobFolder, view: View) -> Resource:
     """Tell of a folder in which nothing was started yet."""
     if view.supervised:
@@ -66,7 +72,7 @@ def _details(folder: JobFolder, **more: Any) -> dict[str, Any]:
 
 def _on_the_way(folder: JobFolder, view: View) -> Resource:
     """Tell of a command that runs, by the last line it printed."""
-    line = last_line(folder.tail(_supervisor.STDOUT, _GLIMPSE_BYTES))
+    line = last_line(folder.tail(_supervisor.STDOUT, _glimpse()))
     message = line or f"running as process {view.pid}"
     if view.abort_us is not None:
         message = f"asked to end: {message}"
@@ -86,7 +92,7 @@ def _at_end(
         message = f"ended by delete: {said}"
         return Resource(TaskExecution.ABORTED, message=message, custom_info=info)
     if status.get("code") != 0:
-        words = last_words(folder.tail(_supervisor.STDERR, _GLIMPSE_BYTES))
+        words = last_words(folder.tail(_supervisor.STDERR, _glimpse()))
         message = f"{said}: {words}" if words else said
         return Resource(TaskExecution.FAILED, message=message, custom_info=info)
     try:
@@ -94,7 +100,7 @@ def _at_end(
     except ValueError as error:
         message = f"exit status 0, but {error}"
         return Resource(TaskExecution.FAILED, message=message, custom_info=info)
-    line = last_line(folder.tail(_supervisor.STDOUT, _GLIMPSE_BYTES))
+    line = last_line(folder.tail(_supervisor.STDOUT, _glimpse()))
     return Resource(
         TaskExecution.SUCCEEDED, message=line or said, outputs=outputs, custom_info=info
     )

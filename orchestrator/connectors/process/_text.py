@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from orchestrator._secrets import current_redactor
+
 MESSAGE_LENGTH_MAX = 300
 ERROR_LENGTH_MAX = 1000
 
@@ -25,8 +27,14 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Return the end of *text*, at most *length* characters."""
-    return text if len(text) <= length else "…" + text[1 - length :]
+    """Return the end of *text*, at most *length* characters, in which no secret is cut.
+
+    The command has its secrets, and prints what it likes.
+    """
+    if len(text) <= length:
+        return text
+    end = current_redactor().redact_end(text, length)
+    return "…" + end[1 - length :]
 
 
 def lines_of(data: bytes) -> list[str]:

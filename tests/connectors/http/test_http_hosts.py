@@ -209,9 +209,7 @@ def test_a_downgrade_to_http_is_another_host() -> None:
         hosts.check("https://a.example:444/")
 
 
-async def _keys(
-    connector: HttpConnector, api: Api, locations: list[str]
-) -> set[str]:
+async def _keys(connector: HttpConnector, api: Api, locations: list[str]) -> set[str]:
     """Return the keys of jobs whose submits are answered with these locations."""
     keys = set()
     for number, location in enumerate(locations):

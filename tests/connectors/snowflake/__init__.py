@@ -1,0 +1,1 @@
+"""Tests of the Snowflake connector, through Snowflake's client."""
