@@ -170,7 +170,7 @@ class Engine:
         """
         context = await self.context_of(execution)
         job = new_job(meta, execution.id, execution.attempt, context)
-        holder = await self.store.record_for(execution, job, now)
+        holder = await self.store.enter(execution, job, now)
         if holder is not None:
             problem = f"job {job.job_key} is execution {holder}'s"
             raise InvalidInputError("created", problem)

@@ -148,7 +148,7 @@ _GROUP_MAX = 128
 GROUP_CHARS_MAX = LARGE
 """... if they have no more characters than these; a longer value stands alone."""
 
-_NOTHING = r"(?!)"
+_NEVER = r"(?!)"
 
 
 class _Group(NamedTuple):
@@ -170,7 +170,7 @@ class _Group(NamedTuple):
             else:
                 forms.add((len(line), re.escape(line)))
         ordered = sorted(forms, key=lambda form: (-form[0], form[1]))
-        pattern = "|".join(pattern for _, pattern in ordered) or _NOTHING
+        pattern = "|".join(pattern for _, pattern in ordered) or _NEVER
         return cls(values, re.compile(pattern), tuple(sorted(large)))
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:

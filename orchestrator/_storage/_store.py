@@ -237,12 +237,10 @@ class Store:
         """Enter a job in the ledger, whoever holds the lease. Idempotent."""
         await self.writer.write(Fact(row, attempt, job, now))
 
-    async def record_for(
-        self, execution: Execution, job: NewJob, now: int
-    ) -> str | None:
+    async def enter(self, execution: Execution, job: NewJob, now: int) -> str | None:
         """Enter a job that a user found; see `Fact.enter`. Idempotent."""
-        fact = Fact(execution, execution.attempt, job, now)
-        holder: str | None = await self.writer.write(Run(fact.enter))
+        write = Run(Fact(execution, execution.attempt, job, now).enter)
+        holder: str | None = await self.writer.write(write)
         return holder
 
     async def read_again(self, row: Claimed, node: str) -> Claimed | None:

@@ -188,55 +188,6 @@ def test_values_of_several_calls_are_all_known() -> None:
     assert redactor.redact("first-one second-one") == "*** ***"
 
 
-def test_a_percent_sign_is_found_however_often_it_was_encoded() -> None:
-    """With any characters left as they are, unlike ``quote(value, safe="")``."""
-    redactor = Redactor()
-    redactor.register({"a": "path/100%25/secret"})
-    text = "path/100%25/secret"
-    for _ in range(4):
-        assert redactor.redact(f"at {text}!") == "at ***!"
-        text = quote(text, safe="/")
-
-
-@pytest.mark.parametrize("width", range(20, 60))
-def test_a_text_is_never_cut_within_a_secret(width: int) -> None:
-    """Neither at its start nor at its end."""
-    redactor = Redactor()
-    redactor.register({"a": "Head-0123456789-Tail"})
-    text = "Head-0123456789-Tail and " * 40
-    for shown in (redactor.redact_start(text, width), redactor.redact_end(text, width)):
-        assert "Head" not in shown
-        assert "Tail" not in shown
-    assert redactor.redact_end("short", width) == "short"
-
-
-def test_what_is_logged_in_a_call_is_redacted_and_nothing_else(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Message, arguments and traceback; also of loggers that nobody knows."""
-    redactor = Redactor()
-    redactor.register({"a": "correct-horse"})
-    logger = logging.getLogger("some.vendor.client")
-    with redacting(redactor):
-        remember_secret("battery-staple")
-        logger.warning("sent %s", "correct-horse")
-        try:
-            raise ValueError("refused battery-staple")  # noqa: TRY301
-        except ValueError:
-            logger.exception("it broke")
-        logger.warning("%d things", 3)
-        logger.warning("of %(kind)s", {"kind": "no secret"})
-    logger.warning("correct-horse, outside of a call")
-    remember_secret("of nobody")
-    assert "sent ***" in caplog.text
-    assert "ValueError: refused ***" in caplog.text
-    assert "3 things" in caplog.text
-    assert caplog.records[-2].args == {"kind": "no secret"}
-    assert "outside" in caplog.text
-    assert caplog.text.count("correct-horse") == 1
-    assert "battery-staple" not in caplog.text
-
-
 def _sizes(redactor: Redactor) -> list[int]:
     """Return how long the patterns are: what they cost to compile."""
     return [len(group.pattern.pattern) for group in redactor._groups]
@@ -302,3 +253,52 @@ def test_many_values_are_known_the_oldest_unused_are_not() -> None:
     redactor.register({"long": f"{made[-1]}-and-more"})
     redactor.register({"tail": "d-more-and"})
     assert redactor.redact(f"{made[-1]}-and-more-and!") == "***!"
+
+
+def test_a_percent_sign_is_found_however_often_it_was_encoded() -> None:
+    """With any characters left as they are, unlike ``quote(value, safe="")``."""
+    redactor = Redactor()
+    redactor.register({"a": "path/100%25/secret"})
+    text = "path/100%25/secret"
+    for _ in range(4):
+        assert redactor.redact(f"at {text}!") == "at ***!"
+        text = quote(text, safe="/")
+
+
+@pytest.mark.parametrize("width", range(20, 60))
+def test_a_text_is_never_cut_within_a_secret(width: int) -> None:
+    """Neither at its start nor at its end."""
+    redactor = Redactor()
+    redactor.register({"a": "Head-0123456789-Tail"})
+    text = "Head-0123456789-Tail and " * 40
+    for shown in (redactor.redact_start(text, width), redactor.redact_end(text, width)):
+        assert "Head" not in shown
+        assert "Tail" not in shown
+    assert redactor.redact_end("short", width) == "short"
+
+
+def test_what_is_logged_in_a_call_is_redacted_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Message, arguments and traceback; also of loggers that nobody knows."""
+    redactor = Redactor()
+    redactor.register({"a": "correct-horse"})
+    logger = logging.getLogger("some.vendor.client")
+    with redacting(redactor):
+        remember_secret("battery-staple")
+        logger.warning("sent %s", "correct-horse")
+        try:
+            raise ValueError("refused battery-staple")  # noqa: TRY301
+        except ValueError:
+            logger.exception("it broke")
+        logger.warning("%d things", 3)
+        logger.warning("of %(kind)s", {"kind": "no secret"})
+    logger.warning("correct-horse, outside of a call")
+    remember_secret("of nobody")
+    assert "sent ***" in caplog.text
+    assert "ValueError: refused ***" in caplog.text
+    assert "3 things" in caplog.text
+    assert caplog.records[-2].args == {"kind": "no secret"}
+    assert "outside" in caplog.text
+    assert caplog.text.count("correct-horse") == 1
+    assert "battery-staple" not in caplog.text

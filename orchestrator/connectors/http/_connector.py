@@ -123,10 +123,9 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
 
     def job_key(self, resource_meta: HttpMeta) -> str:
         """Return the host that the job lives at, and its id."""
-        url, host = resource_meta.status_url, resource_meta.host
-        return (
-            f"{_hosts.of(url, allow_http=True) if url else host}/{resource_meta.job_id}"
-        )
+        url = resource_meta.status_url
+        host = _hosts.of(url, allow_http=True) if url else resource_meta.host
+        return f"{host}/{resource_meta.job_id}"
 
     async def create(
         self,
@@ -448,11 +447,8 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
         return _answers.retry_after(answer.headers, self._clock, longest)
 
 
-class _Unnamed:
-    """What a definition names no place for."""
-
-
-_UNNAMED = _Unnamed()
+_UNNAMED = object()
+"""What a definition names no place for."""
 
 
 def _item(find: Find, document: Any, token: str) -> Any:
