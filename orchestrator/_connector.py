@@ -223,11 +223,9 @@ class AsyncConnector(ABC, Generic[M]):
             that does not come back is named in the log and replaced, three times at
             most while they are stuck, so what is bound to an event loop (a session, a
             lock) must be made in the call, or per loop. None (default): the engine's
-            loop; every turn over 100 ms is logged with the method's name, and a
-            connector that does it in three calls within ten minutes, and in a tenth
-            of its calls, moves to a thread: a class that keeps something bound to the
-            loop says "loop" and is only warned. ``job_key`` and the meta's ``encode``
-            and ``decode`` run on the engine's loop always.
+            loop, too. Every turn there over 100 ms is logged, with the method's name
+            and this advice. ``job_key`` and the meta's ``encode`` and ``decode`` run on
+            the engine's loop always.
     """
 
     name: str = "Async Connector"

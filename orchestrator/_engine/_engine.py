@@ -19,7 +19,11 @@ from orchestrator._engine._waiters import Waiters
 from orchestrator._secrets import Redactor, Secrets
 from orchestrator._storage import Store
 from orchestrator._tasks import template_from_bytes
-from orchestrator.errors import ConnectorNotFoundError, StoreUnavailableError
+from orchestrator.errors import (
+    ConnectorNotFoundError,
+    InvalidInputError,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -159,10 +163,17 @@ class Engine:
         return new_job(meta, execution_id, 1, context)
 
     async def record_job(self, execution: Execution, meta: object, now: int) -> None:
-        """Enter a job that a user found in the ledger, and wake its execution."""
+        """Enter a job that a user found in the ledger, and wake its execution.
+
+        Raises:
+            InvalidInputError: It is another execution's job; nothing is changed.
+        """
         context = await self.context_of(execution)
         job = new_job(meta, execution.id, execution.attempt, context)
-        await self.store.record_for(execution, job, now)
+        holder = await self.store.record_for(execution, job, now)
+        if holder is not None:
+            problem = f"job {job.job_key} is execution {holder}'s"
+            raise InvalidInputError("created", problem)
         await self.store.wake(execution.id, now)
 
     def _spawn(self, name: str, loop: Coroutine[Any, Any, None]) -> None:

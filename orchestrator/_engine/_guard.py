@@ -120,7 +120,6 @@ class Guard:
         answer.cancels = cancel
         deadline = calls[answer] = self._clock.monotonic() + timeout_s
         if lane.threads is None:
-            lane.calls += 1
             answer.task = asyncio.create_task(
                 _guarded(lane, method, kwargs, answer, self._turns)
             )

@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCKS_MAX = 3
-"""A connector that does not say where it runs gets a thread when it has blocked the
-loop so often ..."""
-WINDOW_S = 600.0
-"""... within so many seconds ..."""
-SHARE = 10
-"""... and in every so-manieth call since: a busy machine alone moves nobody."""
 WARN_EVERY_S = 60.0
 
 
@@ -30,19 +23,17 @@ class Lane:
     """Where the calls of one connector run.
 
     Attributes:
-        threads: Its own thread; None on the engine's loop.
-        calls: How many calls it made on the engine's loop.
+        threads: Its own thread; None on the engine's loop. It never changes: what a
+            connector has made on a loop answers on that loop alone.
     """
 
-    __slots__ = ("blocks", "calls", "connector", "name", "threads", "warn_at")
+    __slots__ = ("connector", "name", "threads", "warn_at")
 
     def __init__(self, connector: AsyncConnector[Any]) -> None:
         """Begin on the engine's loop."""
         self.connector = connector  # kept: lanes are found by its id
         self.name = type(connector).__qualname__
         self.threads: Threads | None = None
-        self.calls = 0
-        self.blocks: list[tuple[float, int]] = []
         self.warn_at = float("-inf")
 
     def says(self, method: Method) -> str:
@@ -72,31 +63,17 @@ class Lanes:
         return lane
 
     def _slow(self, lane: Lane, method: Method, took_s: float) -> None:
-        """Name who kept the loop for *took_s*; a connector that does it often moves."""
+        """Name who kept the loop for *took_s*, at most once a minute."""
         now = self._clock.monotonic()
-        if now >= lane.warn_at:
-            lane.warn_at = now + WARN_EVERY_S
-            logger.warning(
-                "%s kept the event loop for %.0f ms: all other jobs wait meanwhile;"
-                ' set runs_in = "thread", or hand what blocks to asyncio.to_thread',
-                lane.says(method),
-                took_s * 1000,
-            )
-        if lane.connector.runs_in is not None or lane.threads is not None:
+        if now < lane.warn_at:
             return
-        recent = [block for block in lane.blocks if block[0] > now - WINDOW_S]
-        recent.append((now, lane.calls))
-        lane.blocks = recent[-BLOCKS_MAX:]
-        calls = lane.calls - lane.blocks[0][1] + 1
-        if len(recent) >= BLOCKS_MAX and calls <= BLOCKS_MAX * SHARE:
-            lane.threads = Threads(lane, self._clock)
-            logger.warning(
-                "%s has blocked the event loop %d times: its calls run in a thread of"
-                ' their own from now on; say so in the class: runs_in = "thread"'
-                ' ("loop" to keep it where it was)',
-                lane.name,
-                len(recent),
-            )
+        lane.warn_at = now + WARN_EVERY_S
+        logger.warning(
+            "%s kept the event loop for %.0f ms: all other jobs wait meanwhile;"
+            ' set runs_in = "thread", or hand what blocks to asyncio.to_thread',
+            lane.says(method),
+            took_s * 1000,
+        )
 
     async def run(
         self, connector: AsyncConnector[Any], method: Method, kwargs: dict[str, Any]
@@ -109,7 +86,6 @@ class Lanes:
         """
         lane = self.of(connector)
         if lane.threads is None:
-            lane.calls += 1
             return await timed(lane, method, kwargs, self.turns)
         return await lane.threads.run(method, kwargs)
 

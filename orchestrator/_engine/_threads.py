@@ -4,9 +4,11 @@ What is called there is awaited here, by the engine's loop. A call has begun whe
 first line may have run; until then it can be withdrawn, and was surely not made. Both
 sides tell by a ticket: a list of one, and whoever pops it has it.
 
-A thread whose loop does not turn for a whole time limit is stuck. It is left to itself
-(nothing can end it), and the calls that wait for it begin in a new thread. When all
-that may be stuck are, calls are refused until one returns.
+A thread whose loop does not turn for a whole time limit is stuck, be it in a call or
+in what a call has left there, a callback or a task: then a call that has not begun is
+the proof. It is left to itself (nothing can end it), and the calls that wait for it
+begin in a new thread. When all that may be stuck are, calls are refused until one
+returns.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 import logging
 import math
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._engine._outcomes import Raised
@@ -132,7 +135,7 @@ class ThreadCall(asyncio.Future[Any]):
         deadline = self._deadline()
         if deadline > now:
             return deadline
-        self.threads.look(now, self.limit_s)
+        self.threads.look(now, self)
         deadline = self._deadline()  # it may have been moved
         if deadline > now or self.began_at is not None:
             return deadline if deadline > now else None
@@ -158,6 +161,8 @@ class OwnThread:
         """
         self.turns = Turns(clock.monotonic)
         self.stuck_at = -1
+        self.silent = False
+        """Whether its loop has not run what it was told when it was found stuck."""
         self._ending = False
         self._engine = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._engine.create_future()
@@ -181,9 +186,15 @@ class OwnThread:
         self.tell(self._begin, call.ticket)
 
     def is_stuck(self) -> bool:
-        """Whether it is still in the turn in which it was found stuck."""
+        """Whether it is still where it was found stuck."""
         turns = self.turns
-        return turns.method is not None and turns.number == self.stuck_at
+        in_call = turns.method is not None and turns.number == self.stuck_at
+        return self.silent or in_call
+
+    def ask(self, returned: Callable[[], object]) -> None:
+        """Be silent until the loop turns; then let *returned* be called."""
+        self.silent = True
+        self.tell(self._speak, returned)
 
     def end(self) -> None:
         """Let it end; sets `ended`."""
@@ -191,6 +202,10 @@ class OwnThread:
         self.tell(self._loop.stop)
 
     # In the thread
+
+    def _speak(self, returned: Callable[[], object]) -> None:
+        self.silent = False
+        self._report(returned)
 
     def _begin(self, ticket: list[ThreadCall]) -> None:
         if ticket:
@@ -312,39 +327,55 @@ class Threads:
         self._now = OwnThread(f"orchestrator-{self.lane.name}", self._clock)
         return self._now
 
-    def look(self, now: float, limit_s: float) -> None:
-        """Leave the thread to itself if it has not turned for *limit_s*."""
+    def look(self, now: float, call: ThreadCall) -> None:
+        """Leave the thread to itself if it has not turned for the limit of *call*."""
         thread = self._now
         if thread is None or thread.is_stuck():
             return
-        here = [call for call in self._calls if call.thread is thread]
-        # Whoever has the thread may keep it for as long as its own limit says.
-        limits = [call.limit_s for call in here if call.began_at is not None]
-        limit_s = max([limit_s, *(each for each in limits if each < math.inf)])
+        here = [each for each in self._calls if each.thread is thread]
         number, since = thread.turns.number, thread.turns.blocked_since()
-        if since is None or since + limit_s - _SLACK_S > now:
-            return
-        thread.stuck_at = number
-        method = thread.turns.method
+        if since is None:
+            # No call has had the thread all the time, and yet this one did not begin.
+            limit_s, method = call.limit_s, None
+            free_at = max(call.queued_at, thread.turns.over_at)
+            if call.thread is not thread or free_at + limit_s - _SLACK_S > now:
+                return
+            if not call.withdraw():
+                return
+            thread.ask(partial(self._returned, thread))
+        else:
+            # Whoever has the thread may keep it for as long as its own limit says.
+            limits = [each.limit_s for each in here if each.began_at is not None]
+            limit_s = max([call.limit_s, *(each for each in limits if each < math.inf)])
+            if since + limit_s - _SLACK_S > now:
+                return
+            thread.stuck_at = number
+            method = thread.turns.method
         logger.error(
             "%s blocks its thread for more than %g s and cannot be ended: %s",
-            self.lane.name if method is None else self.lane.says(method),
+            f"a callback or a task of {self.lane.name}"
+            if method is None
+            else self.lane.says(method),
             limit_s,
             "no more threads are started for it"
             if len(self._stuck) >= STUCK_MAX
             else "its other calls get a new thread",
         )
-        for call in here:
-            if call.withdraw():
-                self._place(call)
+        for each in here:
+            if each.withdraw() or (method is None and each is call):
+                self._place(each)
+
+    def _returned(self, thread: OwnThread) -> None:
+        """Let a thread that was silent end, if others are used by now."""
+        if thread in self._stuck and not any(c.thread is thread for c in self._calls):
+            self._stuck.remove(thread)
+            thread.end()
 
     def forget(self, call: ThreadCall) -> None:
         """Note that *call* is over; a stuck thread that has returned may end."""
         self._calls.pop(call, None)
-        thread = call.thread
-        if thread in self._stuck and not any(c.thread is thread for c in self._calls):
-            self._stuck.remove(thread)
-            thread.end()
+        if call.thread is not None and not call.thread.is_stuck():
+            self._returned(call.thread)
 
     async def stop(self) -> None:
         """End the threads; name those that do not end."""

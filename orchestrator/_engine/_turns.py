@@ -35,10 +35,20 @@ class Turns:
         method: What has the loop now; None while nothing of a connector has it.
         lane: Whose method that is, or was.
         since: When it got the loop.
+        over_at: When the last turn was over.
         unwatched: Whether `Monitor` has to be woken by the next turn.
     """
 
-    __slots__ = ("lane", "method", "monotonic", "number", "since", "slow", "unwatched")
+    __slots__ = (
+        "lane",
+        "method",
+        "monotonic",
+        "number",
+        "over_at",
+        "since",
+        "slow",
+        "unwatched",
+    )
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class Turns:
         self.method: Method | None = None
         self.lane: Lane | None = None
         self.since = 0.0
+        self.over_at = float("-inf")
         self.unwatched: Callable[[], None] | None = None
 
     def blocked_since(self) -> float | None:
@@ -84,8 +95,9 @@ def timed(
         except StopIteration as stop:
             return stop.value
         finally:
+            turns.over_at = now = monotonic()
             turns.method = argument = None
-            took = monotonic() - began
+            took = now - began
             if took > SLOW_S and turns.slow is not None:
                 turns.slow(lane, method, took)
         step = send

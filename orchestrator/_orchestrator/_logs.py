@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._connector import implements
 from orchestrator._engine import clean
+from orchestrator._engine._text import describe
 from orchestrator._registry import accepted
 from orchestrator._secrets import redacting
-from orchestrator.errors import InvalidInputError
+from orchestrator.errors import (
+    AuthError,
+    ConnectorError,
+    InvalidInputError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from flyteidl2.connector.connector_pb2 import (
         GetTaskLogsResponse,
         GetTaskMetricsResponse,
     )
+    from google.protobuf.struct_pb2 import Struct, Value
 
     from orchestrator._engine import Engine
     from orchestrator._engine._contexts import Context
     from orchestrator._records import Execution
 
 _PAGES_MAX = 10_000
+_STEERING = (
+    ThrottledError,
+    TransientError,
+    AuthError,
+    ResourceGoneError,
+    PermanentError,
+)
 
 
 def text(words: str) -> str:
@@ -80,27 +97,36 @@ def _line(engine: Engine, words: str) -> str:
 async def metrics(
     execution: Execution, context: Context, engine: Engine
 ) -> GetTaskMetricsResponse:
-    """Return what the connector's ``get_metrics`` says."""
+    """Return what the connector's ``get_metrics`` says, secrets redacted in strings."""
     method = context.connector.get_metrics
     shared = await _arguments(execution, context, engine, "get_metrics")
-    run, kwargs = engine.calls.lanes.run, accepted(method, shared)
-    with _shown(engine):
-        said: GetTaskMetricsResponse = await run(context.connector, method, kwargs)
+    given = await _asked(context, engine, method, accepted(method, shared))
+    said: GetTaskMetricsResponse = type(given)()
+    said.CopyFrom(given)
+    redact = engine.redactor.redact
+    for result in said.results:
+        result.metric = redact(result.metric)
+        _hide(result.data, redact)
     return said
 
 
-@contextmanager
-def _shown(engine: Engine) -> Iterator[None]:
-    """Redact what the block logs, and the texts of the error that it ends with."""
-    with redacting(engine.redactor):
-        try:
-            yield
-        except Exception as error:
-            error.args = tuple(
-                engine.redactor.redact(arg) if isinstance(arg, str) else arg
-                for arg in error.args
-            )
-            raise
+def _hide(struct: Struct, redact: Callable[[str], str]) -> None:
+    for key in list(struct.fields):
+        _hide_in(struct.fields[key], redact)
+        if (shown := redact(key)) != key:
+            struct.fields[shown].CopyFrom(struct.fields[key])
+            del struct.fields[key]
+
+
+def _hide_in(value: Value, redact: Callable[[str], str]) -> None:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            value.string_value = redact(value.string_value)
+        case "struct_value":
+            _hide(value.struct_value, redact)
+        case "list_value":
+            for each in value.list_value.values:
+                _hide_in(each, redact)
 
 
 async def _arguments(
@@ -123,14 +149,13 @@ async def _pages(
     context: Context, engine: Engine, kwargs: dict[str, Any]
 ) -> AsyncGenerator[GetTaskLogsResponse]:
     """Yield the pages of one ``get_logs``: several of a generator, else one."""
-    connector, run = context.connector, engine.calls.lanes.run
+    connector = context.connector
 
     async def get_logs() -> Any:
         answer: Any = connector.get_logs(**kwargs)
         return answer if inspect.isasyncgen(answer) else await answer
 
-    with _shown(engine):
-        first: Any = await run(connector, get_logs, {})
+    first: Any = await _asked(context, engine, get_logs, {})
     if not inspect.isasyncgen(first):
         yield first
         return
@@ -139,11 +164,40 @@ async def _pages(
         return await anext(first, None)
 
     try:
-        while True:
-            with _shown(engine):
-                page = await run(connector, get_logs_page, {})
-            if page is None:
-                return
+        while (page := await _asked(context, engine, get_logs_page, {})) is not None:
             yield page
     finally:
-        await run(connector, first.aclose, {})
+        await _asked(context, engine, first.aclose, {})
+
+
+async def _asked(
+    context: Context, engine: Engine, method: Callable[..., Any], kwargs: dict[str, Any]
+) -> Any:
+    """Call *method* where the connector runs.
+
+    Raises:
+        ConnectorError: What it raises, secrets redacted; what steers the engine, and
+            NotImplementedError, keep their class.
+    """
+    try:
+        with redacting(engine.redactor):
+            return await engine.calls.lanes.run(context.connector, method, kwargs)
+    except Exception as error:  # noqa: BLE001 - whatever a connector raises
+        problem = _problem(error, engine)
+    # Raised out here: the error itself, which may quote a secret, is no context of it.
+    raise problem
+
+
+def _problem(error: Exception, engine: Engine) -> Exception:
+    """Return *error* as it may be shown."""
+    described = describe(error)
+    bare = engine.calls.say(described.removeprefix(f"{type(error).__name__}: "))
+    if isinstance(error, NotImplementedError):
+        return NotImplementedError(bare)
+    for kind in _STEERING:
+        if isinstance(error, kind):
+            shown = kind(bare)
+            if isinstance(shown, TransientError):
+                shown.retry_after = getattr(error, "retry_after", None)
+            return shown
+    return ConnectorError(engine.calls.say(described))

@@ -204,6 +204,8 @@ class Reading:
             ExecutionNotFoundError: There is no such execution.
             ConnectorNotFoundError: Nothing here runs its task type.
             InvalidInputError: It has no job yet, or its connector has no logs.
+            ConnectorError: The connector's ``get_logs`` failed; what steers the
+                engine keeps its class, and secrets are replaced.
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)
@@ -224,12 +226,13 @@ class Reading:
             yield page
 
     async def metrics(self, execution_id: str) -> GetTaskMetricsResponse:
-        """Return the job's metrics as Flyte's protobuf, as the connector gives them.
+        """Return the job's metrics as Flyte's protobuf, secrets in strings replaced.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
             ConnectorNotFoundError: Nothing here runs its task type.
             InvalidInputError: It has no job yet, or its connector has no metrics.
+            ConnectorError: As `logs`, of ``get_metrics``.
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)

@@ -442,7 +442,7 @@ class Orchestrator(Reading):
 
         Raises:
             InvalidInputError: Not exactly one of the three, or the execution is
-                not CREATE_UNKNOWN.
+                not CREATE_UNKNOWN, or the job is another execution's.
         """
         execution = await self.get(execution_id)
         if (created is not None) + absent + give_up != 1:

@@ -30,7 +30,7 @@ Called right before each call that needs the secret, in a thread of its own unle
 is async, so it may ask a service; one that asks often should cache by itself.
 """
 
-_FILE_BYTES_MAX = 1024 * 1024
+_FILE_BYTES_MAX = 64 * 1024
 _TIMEOUT_S = 10.0
 _THREADS_MAX = 8
 """So many calls of one provider are under way at once; those that hang count."""
@@ -86,7 +86,7 @@ class FileSecrets:
         """Return the file's text, None without such a file.
 
         Raises:
-            OSError: The file is there and cannot be read, or is larger than 1 MiB.
+            OSError: The file is there and cannot be read, or is larger than 64 KiB.
             ValueError: It is no UTF-8, or the name leads out of the folder.
         """
         names = [f"{secret.group}/{secret.key}"] if secret.group else [secret.key]
@@ -113,7 +113,10 @@ class FileSecrets:
         with path.open("rb") as file:
             data = file.read(_FILE_BYTES_MAX + 1)
         if len(data) > _FILE_BYTES_MAX:
-            message = f"{path} is larger than {_FILE_BYTES_MAX} bytes"
+            message = (
+                f"{path} is larger than {_FILE_BYTES_MAX} bytes, the most that a secret"
+                " may have: let the connector read such a file by itself"
+            )
             raise OSError(message)
         try:
             text = data.decode()

@@ -25,18 +25,23 @@ _SHORTEST = 4
 _SHORTEST_CORE = 6
 """The same for the inner part of a base64 text, which is less telling."""
 
+LARGE = 4096
+"""Of longer values the raw form, its lines and base64 are searched for, character by
+character: patterns of their escapes would take seconds to build, with the loop held."""
+
 
 def spellings(value: str) -> set[str]:
     """Return the spellings in which services and clients quote *value*."""
     raw = value.encode("utf-8", "surrogatepass")
-    forms = {
-        value,
-        quote(value, safe="", errors="replace"),
-        quote_plus(value, errors="replace"),
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        repr(value)[1:-1],
-    }
+    forms = {value}
+    if len(value) <= LARGE:
+        forms |= {
+            quote(value, safe="", errors="replace"),
+            quote_plus(value, errors="replace"),
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            repr(value)[1:-1],
+        }
     # Inside a longer base64 text ("user:password") the value starts at one of three
     # offsets; only the characters that depend on nothing else are searched for.
     for offset in range(3):
@@ -114,6 +119,8 @@ def patterns(value: str) -> set[tuple[int, str]]:
     if len(value) < _SHORTEST:
         return set()
     plain = {(len(form), re.escape(form)) for form in spellings(value)}
+    if len(value) > LARGE:
+        return plain
     # Backslashes at the start tell nothing; a search for them costs their square.
     core = value.lstrip("\\")
     escaped = {(len(core), _spelled(core))} if len(core) >= _SHORTEST else set()
@@ -138,28 +145,51 @@ VALUES_MAX = 1000
 _GROUP_MAX = 128
 """So many values stand in one pattern: compiling it takes about a tenth of a second."""
 
+GROUP_CHARS_MAX = LARGE
+"""... if they have no more characters than these; a longer value stands alone."""
+
+_NOTHING = r"(?!)"
+
 
 class _Group(NamedTuple):
-    """Values that are searched for by one pattern."""
+    """Values that are searched for by one pattern, but for what is large."""
 
     values: tuple[str, ...]
     pattern: re.Pattern[str]
+    large: tuple[str, ...]
 
     @classmethod
     def of(cls, values: tuple[str, ...]) -> _Group:
         """Compile a pattern, longest forms first."""
-        forms = set().union(*map(patterns, values))
-        lines = (line for value in values for line in _lines(value))
-        forms |= {(len(line), re.escape(line)) for line in lines}
+        small = [value for value in values if len(value) <= LARGE]
+        forms = set().union(*map(patterns, small))
+        large = set().union(*(spellings(v) for v in values if len(v) > LARGE))
+        for line in (line for value in values for line in _lines(value)):
+            if len(line) > LARGE:
+                large.add(line)
+            else:
+                forms.add((len(line), re.escape(line)))
         ordered = sorted(forms, key=lambda form: (-form[0], form[1]))
-        return cls(values, re.compile("|".join(pattern for _, pattern in ordered)))
+        pattern = "|".join(pattern for _, pattern in ordered) or _NOTHING
+        return cls(values, re.compile(pattern), tuple(sorted(large)))
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where *text* quotes a value."""
+        for match in self.pattern.finditer(text):
+            yield match.span()
+        for form in self.large:
+            start = text.find(form)
+            while start >= 0:
+                yield start, start + len(form)
+                start = text.find(form, start + len(form))
 
 
 class Redactor:
     """Replaces secret values in texts; knows the last 1000 values that were resolved.
 
-    Raw, URL-encoded, JSON- and repr-escaped and base64 forms are replaced. Values
-    shorter than 4 characters are left alone. A value that is not known yet costs the
+    Raw, URL-encoded, JSON- and repr-escaped and base64 forms are replaced; of a value
+    over 4096 characters the raw and base64 forms, and its first lines. Values shorter
+    than 4 characters are left alone. A value that is not known yet costs the
     same however many are: it joins a small group, and groups of one size are joined.
     Safe to share between threads.
     """
@@ -190,7 +220,8 @@ class Redactor:
             if value not in self._values:
                 fresh.append(value)
                 # Escaped three times, which is more than services do.
-                encoded = sum(1 if c.isalnum() else 24 for c in value)
+                escaped = value if len(value) <= LARGE else ""
+                encoded = sum(1 if c.isalnum() else 24 for c in escaped)
                 self._longest = max(self._longest, encoded, *map(len, spellings(value)))
             self._values.pop(value, None)
             self._values[value] = None
@@ -209,9 +240,11 @@ class Redactor:
                     del self._values[value]
             fresh += tuple(value for value in oldest if value in used)
         while groups and len(groups[-1].values) <= len(fresh):
-            if len(groups[-1].values) + len(fresh) > _GROUP_MAX:
+            joined = groups[-1].values + fresh
+            if len(joined) > _GROUP_MAX or sum(map(len, joined)) > GROUP_CHARS_MAX:
                 break
-            fresh = groups.pop().values + fresh
+            fresh = joined
+            groups.pop()
         return (*groups, _Group.of(fresh))
 
     def redact(self, text: str) -> str:
@@ -219,9 +252,9 @@ class Redactor:
         groups = self._groups
         if not groups:
             return text
-        if len(groups) == 1:
+        if len(groups) == 1 and not groups[0].large:
             return groups[0].pattern.sub(REDACTED, text)
-        found = sorted(m.span() for g in groups for m in g.pattern.finditer(text))
+        found = sorted(span for group in groups for span in group.spans(text))
         parts: list[str] = []
         end = 0
         for start, stop in found:
@@ -266,8 +299,8 @@ class Redactor:
 
 
 _formatter = logging.Formatter()
-_NOTHING = Redactor()
-_current: ContextVar[Redactor] = ContextVar("orchestrator_redactor", default=_NOTHING)
+_NOBODY = Redactor()
+_current: ContextVar[Redactor] = ContextVar("orchestrator_redactor", default=_NOBODY)
 """Whose secrets the running call has: inherited by tasks and ``to_thread``."""
 
 
@@ -286,7 +319,7 @@ def remember_secret(value: str) -> None:
     Of no effect outside of an engine's call.
     """
     redactor = _current.get()
-    if redactor is not _NOTHING:
+    if redactor is not _NOBODY:
         redactor.register({"": value})
 
 

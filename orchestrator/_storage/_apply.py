@@ -9,10 +9,12 @@ What a guard refuses changes nothing.
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._ids import create_token
 from orchestrator._phase import TERMINAL, Cleanup, Phase
-from orchestrator._records import Timer
+from orchestrator._records import NewJob, Timer
 from orchestrator._storage import _sweeps
 from orchestrator._storage._items import Item
 from orchestrator._storage._tx import insert, values
@@ -20,9 +22,11 @@ from orchestrator._storage._tx import insert, values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator._records import Change, Claimed, Execution, NewJob
+    from orchestrator._records import Change, Claimed, Execution
     from orchestrator._storage._sweeps import Search
     from orchestrator._storage._tx import Tx
+
+logger = logging.getLogger(__name__)
 
 HISTORY_COLUMNS = (
     "execution_id",
@@ -100,6 +104,11 @@ KEEP_FIRST = (
 )
 """Equal keys are one job: the first entry stays, and may be adopted while not due."""
 
+_HOLDER = (
+    "SELECT execution_id FROM external_job"
+    " WHERE task_type = ? AND task_version = ? AND job_key = ?"
+)
+
 
 class Fact(Item):
     """A job that a connector told of, entered whoever holds the lease."""
@@ -128,6 +137,19 @@ class Fact(Item):
             lambda n: insert("external_job", JOB_COLUMNS, n, KEEP_FIRST), rows
         )
         await owe_cleanup(tx, [f.claimed.id for f in items], items[0].now)
+
+    async def enter(self, tx: Tx) -> str | None:
+        """Write this fact alone; of another's job, return whose it is and do nothing.
+
+        Equal keys are one job, and the first entry stays: nothing could adopt it.
+        """
+        claimed = self.claimed
+        key = (claimed.task_type, claimed.task_version, self.job.job_key)
+        holder: str | None = await tx.scalar(_HOLDER, key)
+        if holder is not None and holder != claimed.id:
+            return holder
+        await self.write(tx, [self])
+        return None
 
     async def landed(self, tx: Tx) -> bool:  # noqa: ARG002
         """Facts are idempotent: write it again."""
@@ -406,20 +428,47 @@ async def _update_ledger(tx: Tx, moved: list[Apply], now: int) -> None:
         await owe_cleanup(tx, left, now)
     for item in moved:
         if item.change.cleanup is not None:
-            await tx.run(
-                "UPDATE external_job SET cleanup = ?, cleanup_error = ?"
-                " WHERE execution_id = ? AND attempt = ? AND job_key = ?"
-                " AND cleanup = 'NONE'",
-                (
-                    str(item.change.cleanup),
-                    item.row.timer.last_error
-                    if item.change.cleanup is Cleanup.ABANDONED
-                    else None,
-                    item.row.id,
-                    item.row.attempt,
-                    item.row.job_key,
-                ),
-            )
+            await _settle(tx, item, item.change.cleanup)
+
+
+_SETTLE = (
+    "UPDATE external_job SET cleanup = ?, cleanup_error = ?"
+    " WHERE execution_id = ? AND attempt = ? AND job_key = ? AND cleanup = 'NONE'"
+)
+_ABANDON = (
+    f"INSERT INTO external_job ({', '.join(JOB_COLUMNS)}, cleanup, cleanup_error)"
+    f" SELECT {', '.join('?' * len(JOB_COLUMNS))}, 'ABANDONED', ?"
+    # The attempt's own entry may be owed, or abandoned, already.
+    " WHERE NOT EXISTS (SELECT 1 FROM external_job WHERE execution_id = ?"
+    " AND attempt = ? AND job_key = ?) ON CONFLICT DO NOTHING"
+)
+
+
+async def _settle(tx: Tx, item: Apply, cleanup: Cleanup) -> None:
+    """Write what became of the attempt's own job."""
+    row = item.row
+    own = (row.id, row.attempt, row.job_key)
+    abandoned = cleanup is Cleanup.ABANDONED
+    error = row.timer.last_error if abandoned else None
+    if await tx.run(_SETTLE, (str(cleanup), error, *own)) or not abandoned:
+        return
+    if row.meta is None or row.meta_version is None or row.job_key is None:
+        return
+    # The service has used the name before, and the key is another's entry: under a
+    # name that says both, somebody can see that this job may live.
+    name = f"{row.job_key} ({create_token(row.id, row.attempt)})"
+    job = NewJob(row.meta, row.meta_version, name)
+    values_ = job_row(row.id, row.attempt, row, job, item.now, adopted=False)
+    if await tx.run(_ABANDON, (*values_, error, *own)):
+        key = (row.task_type, row.task_version, row.job_key)
+        logger.error(
+            "job %s of execution %s was execution %s's before: what is ABANDONED now"
+            " is in the ledger as %s",
+            row.job_key,
+            row.id,
+            await tx.scalar(_HOLDER, key),
+            name,
+        )
 
 
 async def _finish(tx: Tx, moved: list[Apply]) -> None:

@@ -237,9 +237,13 @@ class Store:
         """Enter a job in the ledger, whoever holds the lease. Idempotent."""
         await self.writer.write(Fact(row, attempt, job, now))
 
-    async def record_for(self, execution: Execution, job: NewJob, now: int) -> None:
-        """Enter a job that a user found. Idempotent."""
-        await self.writer.write(Fact(execution, execution.attempt, job, now))
+    async def record_for(
+        self, execution: Execution, job: NewJob, now: int
+    ) -> str | None:
+        """Enter a job that a user found; see `Fact.enter`. Idempotent."""
+        fact = Fact(execution, execution.attempt, job, now)
+        holder: str | None = await self.writer.write(Run(fact.enter))
+        return holder
 
     async def read_again(self, row: Claimed, node: str) -> Claimed | None:
         """Return the row as it is now, None if *node* lost the claim."""

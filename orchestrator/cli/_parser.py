@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_readers(commands)
     _add_wishes(commands)
     _add_upkeep(commands)
+    _add_connector_commands(commands)
     return parser
 
 
@@ -213,7 +214,6 @@ def _add_upkeep(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="store_true",
         help="also check every invariant of the whole database; reads all of it",
     )
-    _add_connector_commands(commands)
     db = commands.add_parser("db", help="the database's schema", allow_abbrev=False)
     below = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _command(below, "upgrade", "_db:upgrade", "bring the schema to this version's")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.cli._parser import command_names
 from orchestrator.testing import JobServer, JobSpec
 from tests.connectors.http.api import batches, job_server, merged
 
@@ -88,3 +89,10 @@ def test_two_definitions_of_one_task_type_are_refused(cli: Cli, tmp_path: Path) 
     assert (said.code, "Duplicate connector" in said.err) == (2, True)
     said = cli("run", "broken.yaml")
     assert (said.code, "task: broken.yaml: " in said.err) == (2, True)
+
+
+def test_each_command_is_there_once() -> None:
+    """Two branches that add one, merged: it was there twice, then not at all."""
+    names = list(command_names())
+    assert len(names) == len(set(names))
+    assert {"connectors check", "connectors schema", "connectors serve"} < set(names)

@@ -12,10 +12,10 @@ from sqlalchemy import make_url
 from orchestrator import Orchestrator
 from orchestrator._ids import Ids
 from orchestrator._storage import upgrade
-from tests.engine.kit import CONFIG, Clock, Script, registry_of
+from tests.engine.kit import CONFIG, RUNNING, Block, Clock, Script, registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from orchestrator.connectors import AsyncConnector
@@ -66,3 +66,17 @@ async def engine(
     for orchestrator in opened:
         if orchestrator._open:
             await orchestrator.crash()
+
+
+@pytest.fixture
+def block() -> Iterator[Callable[..., Block]]:
+    """Return a maker of blocks; all are let go before the engine ends."""
+    made: list[Block] = []
+
+    def make(answer: Any = RUNNING) -> Block:
+        made.append(Block(answer))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -195,3 +196,24 @@ def registry_of(*connectors: AsyncConnector[Any]) -> Registry:
 async def causes(orchestrator: Orchestrator, execution_id: str) -> list[str]:
     """Return the causes of an execution's transitions."""
     return [str(t.cause) for t in await orchestrator.history(execution_id)]
+
+
+class Block:
+    """An answer that blocks its thread until the test lets it go."""
+
+    def __init__(self, answer: Any = RUNNING) -> None:
+        self.reached = threading.Event()
+        self.release = threading.Event()
+        self._answer = answer
+
+    def call(self, **_: Any) -> Any:
+        self.reached.set()
+        assert self.release.wait(10 * DEADLINE_S)
+        return self._answer
+
+    async def wait(self) -> None:
+        await seen(self.reached)
+
+
+async def seen(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, DEADLINE_S)

@@ -11,6 +11,7 @@ import pytest
 from orchestrator import Orchestrator, Policy
 from orchestrator.errors import AuthError, ResourceGoneError, TransientError
 from tests.engine.kit import (
+    DONE,
     KILLED,
     RUNNING,
     Clock,
@@ -168,3 +169,34 @@ async def test_a_debt_whose_connector_is_missing_waits_for_it(
     await clock.pass_(1, again)
     [paid] = await again.jobs(execution_id)
     assert paid.cleanup == "DONE"
+
+
+async def test_an_abandoned_job_is_an_orphan_though_its_name_was_used_before(
+    engine: Start, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that calls each night's job "nightly": the second is given up."""
+    script = Script(
+        create=Meta("nightly"),
+        get=[DONE, RUNNING],
+        delete=ConnectionError("away"),
+        policy=POLICY,
+    )
+    orchestrator = await engine(script)
+    first = await orchestrator.submit(a_task())
+    await clock.until_ended(orchestrator, first.id)
+    second = await orchestrator.submit(a_task())
+    await clock.pass_(10, orchestrator)
+    await second.abort()
+    ended = await clock.until_ended(orchestrator, second.id)
+    assert ended.phase == "ABORTED"
+    [job] = await orchestrator.jobs(second.id)
+    assert (job.cleanup, job.job_key) == ("ABANDONED", f"nightly (o{second.id}-1)")
+    assert job.meta == Meta("nightly").encode()
+    orphans = await orchestrator._engine.store.orphans(0)
+    assert [orphan.execution_id for orphan in orphans] == [second.id]
+    assert "away" in orphans[0].error
+    named = [r for r in caplog.messages if first.id in r and second.id in r]
+    assert len(named) == 1
+    [job] = await orchestrator.jobs(first.id)
+    assert (job.cleanup, job.job_key) == ("NONE", "nightly")
+    assert await orchestrator._engine.store.audit() == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator import Orchestrator, Policy
-from orchestrator.errors import PermanentError, TransientError
+from orchestrator.errors import InvalidInputError, PermanentError, TransientError
 from tests.engine.kit import (
     RUNNING,
     Clock,
@@ -281,3 +281,31 @@ async def test_the_token_reaches_the_metadata_and_only_who_names_it(
         assert given["metadata"].labels["orchestrator-token"] == token
         assert given.get("token") == (token if script is naming else None)
         assert "idempotency_token" not in given
+
+
+async def test_a_resolution_with_anothers_job_is_refused(
+    engine: Start, clock: Clock
+) -> None:
+    """Not taken without effect; the job that is its own is taken after it."""
+    script = Script(
+        create=[Meta("a"), ConnectionError("cut")],
+        get=RUNNING,
+        on_unknown_create="hold",
+    )
+    orchestrator = await engine(script)
+    first = await orchestrator.submit(a_task())
+    await clock.pass_(2, orchestrator)
+    unknown = await orchestrator.submit(a_task())
+    await clock.pass_(5, orchestrator)
+    before = await unknown.get()
+    assert before.phase == "CREATE_UNKNOWN"
+    with pytest.raises(InvalidInputError, match=f"created.* a .*{first.id}"):
+        await orchestrator.resolve(unknown.id, created=Meta("a"))
+    assert await unknown.get() == before
+    assert await orchestrator.jobs(unknown.id) == []
+    await orchestrator.resolve(unknown.id, created=Meta("b"))
+    await clock.pass_(5, orchestrator)
+    assert ((await unknown.get()).phase, (await unknown.get()).job_key) == (
+        "RUNNING",
+        "b",
+    )

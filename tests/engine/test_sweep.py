@@ -214,3 +214,25 @@ async def test_a_search_that_cannot_be_read_stops_nothing(
     assert _deleted(script) == ["late"]
     friend = await second.submit(a_task())
     assert (await clock.until_ended(second, friend.id)).phase == "SUCCEEDED"
+
+
+async def test_a_step_forward_does_not_end_the_sweep_early(
+    engine: Start, clock: Clock
+) -> None:
+    """The clock jumps by two days; the second job is listed ten minutes later."""
+    listed = [False]
+    script = Script(
+        clock=clock,
+        create=[CUT, Meta("again")],
+        find=lambda **_: Meta("first") if listed[0] else None,
+        get=lambda meta, **_: KILLED if meta.job == "first" else RUNNING,
+    )
+    orchestrator = await engine(script)
+    await orchestrator.submit(a_task())
+    while script.number("create") < 2:
+        await clock.pass_(10, orchestrator)
+    clock.step(48 * HOURS)
+    await clock.pass_(600, orchestrator)
+    listed[0] = True
+    await clock.pass_(4 * HOURS, orchestrator)
+    assert _deleted(script) == ["first"]

@@ -16,27 +16,26 @@ from flyteidl2.connector.connector_pb2 import (
 from orchestrator import Config, Policy
 from orchestrator._clock import SystemClock
 from orchestrator._engine import _guard, _threads
-from orchestrator._engine._lanes import Lane
-from orchestrator._engine._outcomes import Raised
-from orchestrator._engine._threads import STUCK_MAX, Threads
 from orchestrator._faults import Crash
-from orchestrator.errors import TransientError
 from tests.engine.kit import (
     DEADLINE_S,
     DONE,
     RUNNING,
+    Block,
     Clock,
     Meta,
     Script,
     a_task,
     causes,
+    seen,
     until,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from orchestrator import Orchestrator
+    from orchestrator._engine._threads import Threads
 
     Start = Callable[..., Awaitable[Orchestrator]]
 
@@ -53,46 +52,11 @@ POLICY = Policy(
 QUICK = Policy(jitter=0.0, poll_delay_min=timedelta(0), poll_delay_max=timedelta(0))
 
 
-class Block:
-    """An answer that blocks its thread until the test lets it go."""
-
-    def __init__(self, answer: Any = RUNNING) -> None:
-        self.reached = threading.Event()
-        self.release = threading.Event()
-        self._answer = answer
-
-    def call(self, **_: Any) -> Any:
-        self.reached.set()
-        assert self.release.wait(10 * DEADLINE_S)
-        return self._answer
-
-    async def wait(self) -> None:
-        await seen(self.reached)
-
-
-@pytest.fixture
-def block() -> Iterator[Callable[..., Block]]:
-    """Return a maker of blocks; all are let go before the engine ends."""
-    made: list[Block] = []
-
-    def make(answer: Any = RUNNING) -> Block:
-        made.append(Block(answer))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.release.set()
-
-
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an engine not wait for what does not end."""
     monkeypatch.setattr(_threads, "_LAST_WAIT_S", 0.01)
     monkeypatch.setattr(_guard, "_LAST_WAIT_S", 0.01)
-
-
-async def seen(event: threading.Event) -> None:
-    assert await asyncio.to_thread(event.wait, DEADLINE_S)
 
 
 def threads_of(orchestrator: Orchestrator, script: Script) -> Threads:
@@ -366,71 +330,3 @@ async def test_logs_and_metrics_are_asked_for_in_the_thread(
     assert await orchestrator.metrics(handle.id) == GetTaskMetricsResponse()
     assert len(idents) == 1
     assert threading.get_ident() not in idents
-
-
-async def test_when_all_threads_are_stuck_calls_are_refused_until_one_returns(
-    clock: Clock, block: Callable[..., Block]
-) -> None:
-    threads = Threads(Lane(Script()), clock)
-    blocks = [block(number) for number in range(STUCK_MAX + 1)]
-    calls = []
-    for each in blocks:
-        calls.append(threads.call(_async(each.call), {}, 10.0))
-        await each.wait()
-        clock.advance(10)
-        assert calls[-1].expire(clock.monotonic()) is None
-    with pytest.raises(TransientError, match="all 4 of its threads are stuck"):
-        await threads.run(_async(lambda: "never"), {})
-    blocks[1].release.set()
-    assert await calls[1] == 1
-    assert await threads.run(_async(lambda: "again"), {}) == "again"
-    for each in blocks:
-        each.release.set()
-    assert [await call for call in calls] == list(range(STUCK_MAX + 1))
-    await threads.stop()
-
-
-async def test_a_call_was_withdrawn_or_made_and_never_both(clock: Clock) -> None:
-    """The thread takes calls from the front while they are withdrawn from the back."""
-    threads = Threads(Lane(Script()), clock)
-    made: list[int] = []
-    many, some = range(2000), threading.Event()
-
-    def make(number: int) -> None:
-        made.append(number)
-        if number == 50:
-            some.set()
-
-    calls = [threads.call(_async(make), {"_": n}, 10.0) for n in many]
-    some.wait(DEADLINE_S)
-    withdrawn = [n for n in reversed(many) if calls[n].withdraw()]
-    await asyncio.gather(*(calls[n] for n in many if n not in withdrawn))
-    await threads.stop()
-    assert sorted(made + withdrawn) == list(many)
-    assert all(isinstance(calls[n].result(), Raised) for n in withdrawn)
-
-
-def _async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    async def call(**given: Any) -> Any:
-        return function(*given.values())
-
-    return call
-
-
-async def test_a_call_has_its_whole_time_from_when_it_began(
-    clock: Clock, block: Callable[..., Block]
-) -> None:
-    threads = Threads(Lane(Script()), clock)
-    first, second = block("first"), block("second")
-    calls = [threads.call(_async(each.call), {}, 10.0) for each in (first, second)]
-    await first.wait()
-    clock.advance(8)
-    first.release.set()
-    await second.wait()
-    clock.advance(2)
-    assert calls[1].expire(clock.monotonic()) == 18.0
-    clock.advance(8)
-    assert calls[1].expire(clock.monotonic()) is None
-    second.release.set()
-    assert [await call for call in calls] == ["first", "second"]
-    await threads.stop()

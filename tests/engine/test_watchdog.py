@@ -1,4 +1,4 @@
-"""Who keeps the event loop is named, and moved off it if its class lets it be."""
+"""Who keeps the event loop is named, and stays where its client lives."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import pytest
 from orchestrator import Config
 from orchestrator._clock import SystemClock
 from orchestrator._engine import _turns
-from orchestrator._engine._lanes import BLOCKS_MAX, WARN_EVERY_S, WINDOW_S, Lanes
+from orchestrator._engine._lanes import WARN_EVERY_S, Lanes
 from orchestrator._engine._turns import SLOW_S
-from tests.engine.kit import DEADLINE_S, DONE, RUNNING, Clock, Script, a_task, until
+from tests.engine.kit import (
+    DEADLINE_S,
+    DONE,
+    RUNNING,
+    Clock,
+    Script,
+    a_task,
+    causes,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,73 +36,57 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.may_block
 
 
-class Slow:
-    """A get that keeps its thread for so long, by the clock that the engine has."""
+class Session:
+    """A client of the loop that it was made on, as a session or a pool is."""
 
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock, self._seconds = clock, seconds
-        self.idents: list[int] = []
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        self.pump = asyncio.create_task(self._serve())
 
-    def get(self, **_: Any) -> Any:
-        self.idents.append(threading.get_ident())
-        if self.idents[-1] == self.idents[0]:  # a manual clock is of one thread
-            self._clock.advance(self._seconds)
-        return DONE if len(self.idents) > 2 * BLOCKS_MAX else RUNNING
+    async def _serve(self) -> None:
+        while True:
+            (await self._queue.get()).set_result(None)
+
+    async def request(self) -> None:
+        answer = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(answer)
+        await answer
 
 
-@pytest.mark.parametrize(
-    ("runs_in", "seconds", "moves"),
-    [
-        (None, 0.2, True),
-        ("loop", 0.2, False),
-        (None, SLOW_S / 2, False),
-        (None, 0.0, False),
-    ],
-)
-async def test_a_connector_that_blocks_the_loop_three_times_moves_to_a_thread(
+TURNS = 12
+
+
+@pytest.mark.parametrize("runs_in", [None, "loop"])
+@pytest.mark.parametrize("seconds", [0.2, SLOW_S / 2, 0.0])
+async def test_a_connector_that_blocks_is_warned_of_and_stays_where_its_client_lives(
     engine: Start,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
-    runs_in: str | None,
     seconds: float,
-    *,
-    moves: bool,
+    runs_in: str | None,
 ) -> None:
-    """One whose class says "loop" is only warned, one that is quick enough is not."""
-    slow = Slow(clock, seconds)
-    orchestrator = await engine(Script(get=slow.get, runs_in=runs_in))
+    """However often: in a thread of its own its client would never answer again."""
+    sessions: list[Session] = []
+    idents: list[int] = []
+
+    async def get(**_: Any) -> Any:
+        if not sessions:
+            sessions.append(Session())
+        await sessions[0].request()
+        idents.append(threading.get_ident())
+        clock.advance(seconds)  # a large answer is parsed
+        return DONE if len(idents) == TURNS else RUNNING
+
+    orchestrator = await engine(Script(get=get, runs_in=runs_in))
     handle = await orchestrator.submit(a_task())
     ended = await clock.until_ended(orchestrator, handle.id)
-    assert ended.phase == "SUCCEEDED"
-    here = [ident == threading.get_ident() for ident in slow.idents]
-    expected = [True] * BLOCKS_MAX + [not moves] * (BLOCKS_MAX + 1)
-    assert here == expected
+    sessions[0].pump.cancel()
+    assert (ended.phase, ended.attempt) == ("SUCCEEDED", 1)
+    assert idents == [threading.get_ident()] * TURNS
+    assert "ERRORS_BEGAN" not in await causes(orchestrator, handle.id)
     warned = "Script.get (task type script) kept the event loop for 200 ms"
-    assert (warned in caplog.text) == (seconds > SLOW_S)
-    advice = "its calls run in a thread of their own from now on; say so in the class"
-    assert caplog.text.count(advice) == moves
-
-
-async def test_only_who_blocks_often_and_soon_is_moved(
-    clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A machine that stands still for a moment is no connector's doing."""
-    lanes = Lanes(clock)
-
-    def moved(calls: int, seconds: float) -> bool:
-        script = Script()
-        lane = lanes.of(script)
-        for _ in range(BLOCKS_MAX + 1):
-            lane.calls += calls
-            lanes._slow(lane, script.get, 0.2)
-            clock.advance(seconds)
-        return lane.threads is not None
-
-    assert moved(1, 1)
-    assert not moved(100, 1)
-    assert not moved(1, WINDOW_S / 2)
-    assert moved(10, WINDOW_S / 4)
-    lanes.monitor.stop()
+    advice = 'set runs_in = "thread", or hand what blocks to asyncio.to_thread'
+    assert (warned in caplog.text) == (advice in caplog.text) == (seconds > SLOW_S)
 
 
 async def test_warnings_of_one_connector_are_a_minute_apart(

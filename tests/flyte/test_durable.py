@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,10 +12,13 @@ from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Config, Orchestrator, Registry, TaskTemplate
 from orchestrator._clock import SystemClock, to_datetime
+from orchestrator._engine._text import info_json
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._records import Execution
+from orchestrator._tasks import attempt_metadata
 from orchestrator.flyte import RemoteConnector
-from orchestrator.flyte._durable import phase_of_record, resource_of_record
+from orchestrator.flyte._durable import _labels, phase_of_record, resource_of_record
+from orchestrator.flyte._wire import identity_of
 from orchestrator.models import NativeInterface
 from tests.flyte.cases import create_request, metadata, template
 from tests.flyte.real import QUICK
@@ -252,3 +256,46 @@ def test_the_message_says_what_a_person_should_know() -> None:
     assert resource_of_record(failed).message == "[CREATE_OUTCOME_UNKNOWN] who knows"
     held = record(Phase.RUNNING, hold="UNAUTHORIZED", last_error="AuthError: 401")
     assert resource_of_record(held).message == "on hold: UNAUTHORIZED; AuthError: 401"
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    info: dict[str, Any] = {"x": 1}
+    for _ in range(levels - 1):
+        info = {"d": info}
+    return info
+
+
+@pytest.mark.parametrize(
+    "info",
+    [_nested(60), {"n": 10**400}, [1, 2]],
+    ids=["60 levels", "a huge number", "a list"],
+)
+def test_the_end_of_a_job_is_told_whatever_its_details_are(info: Any) -> None:
+    """The engine keeps them; GetTask must not fail for them for ever."""
+    stored = json.loads(info_json(info, lambda text: text))
+    ended = record(Phase.SUCCEEDED, RemotePhase.SUCCEEDED, custom_info=stored)
+    answer = connector_pb2.GetTaskResponse(resource=resource_of_record(ended))
+    told = connector_pb2.GetTaskResponse.FromString(answer.SerializeToString())
+    assert told.resource.phase == answer.resource.phase
+
+
+def test_a_retried_execution_is_another_job_for_the_next_service() -> None:
+    """Flyte, durable service, durable service: ``retry`` in the middle one.
+
+    Both executions carry Flyte's run; their tokens tell them apart.
+    """
+    labels = _labels(request_for("run-1"))
+    common = connector_pb2.TaskExecutionMetadata()
+    first, again = (
+        identity_of(
+            attempt_metadata(
+                common,
+                execution_id=run * 32,
+                attempt=1,
+                token=f"o{run * 32}-1",
+                labels=labels,
+            )
+        )
+        for run in "ab"
+    )
+    assert first != again

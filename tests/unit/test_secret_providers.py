@@ -107,9 +107,12 @@ async def test_what_is_no_text_or_too_large_is_told_without_its_value(
     with pytest.raises(SecretNotFoundError, match="raised ValueError") as refused:
         await value_of(KEY, FileSecrets(tmp_path))
     assert "secret'" not in str(refused.value.__cause__)
-    (tmp_path / "api-key").write_bytes(b"x" * (1024 * 1024 + 1))
-    with pytest.raises(SecretNotFoundError, match="raised OSError"):
+    (tmp_path / "api-key").write_bytes(b"x" * 65536)
+    assert await value_of(KEY, FileSecrets(tmp_path)) == "x" * 65536
+    (tmp_path / "api-key").write_bytes(b"x" * 65537)
+    with pytest.raises(SecretNotFoundError, match="raised OSError") as refused:
         await value_of(KEY, FileSecrets(tmp_path))
+    assert "larger than 65536 bytes, the most" in str(refused.value.__cause__)
 
 
 async def test_the_first_provider_with_a_value_decides_also_after_one_that_failed() -> (

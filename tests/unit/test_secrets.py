@@ -24,6 +24,7 @@ from orchestrator._secrets import (
     secret_references,
     secrets_from_request,
 )
+from orchestrator._secrets._redaction import GROUP_CHARS_MAX, LARGE, VALUES_MAX
 from orchestrator.errors import InvalidInputError
 
 VALUE = 'p@ss "w/ord" ü+%'
@@ -234,3 +235,70 @@ def test_what_is_logged_in_a_call_is_redacted_and_nothing_else(
     assert "outside" in caplog.text
     assert caplog.text.count("correct-horse") == 1
     assert "battery-staple" not in caplog.text
+
+
+def _sizes(redactor: Redactor) -> list[int]:
+    """Return how long the patterns are: what they cost to compile."""
+    return [len(group.pattern.pattern) for group in redactor._groups]
+
+
+def test_a_large_secret_does_not_stop_the_loop() -> None:
+    """A bundle of certificates: a lease ends after 60 s; escapes of it took 17 s."""
+    bundle = "".join(f"line-number-{n}/{n * n}+=\n" for n in range(6000))
+    redactor = Redactor()
+    redactor.register({"bundle": bundle})
+    assert max(_sizes(redactor)) < 2 * LARGE
+    encoded = base64.b64encode(bundle.encode()).decode()
+    inside = base64.b64encode(f"user:{bundle}".encode()).decode()
+    redactor.register({"token": "a-token-beside"})
+    for form in (bundle, encoded):
+        text = f"a {form} and a-token-beside {form}{form}."
+        assert redactor.redact(text) == "a *** and *** ******."
+    assert len(redactor.redact(inside)) < 50
+    assert redactor.redact_start(f"{encoded} more", 100) == ""
+    quoted = json.dumps(bundle.splitlines()[7])
+    assert redactor.redact(quoted) == '"***"'
+
+
+def test_a_large_secret_of_one_line_is_known_by_its_line() -> None:
+    redactor = Redactor()
+    redactor.register({"a": f"{'x' * LARGE}y\n", "b": "z" * (LARGE + 1)})
+    assert redactor.redact(f"{'x' * LARGE}y and {'z' * (LARGE + 1)}!") == "*** and ***!"
+    assert max(_sizes(redactor)) < LARGE
+
+
+def test_values_of_some_length_share_no_pattern_that_is_long() -> None:
+    """Compiling takes as long as it is: with 128 long values, a minute."""
+    redactor = Redactor()
+    values = [f"{number:03}{'ab' * 450}" for number in range(30)]
+    for value in values:
+        redactor.register({"a": value})
+    lengths = [sum(map(len, group.values)) for group in redactor._groups]
+    assert max(lengths) <= GROUP_CHARS_MAX
+    assert redactor.redact(" ".join(values)) == " ".join(["***"] * 30)
+
+
+def test_a_provider_of_short_lived_tokens_does_not_slow_the_engine_down() -> None:
+    """A fresh token for each call, as a vault gives: most join a small group."""
+    redactor = Redactor()
+    compiled = values = 0
+    for number in range(300):
+        redactor.register({"token": f"eyJ-{number:06}-s3cret/value+of={number:09}"})
+        compiled += len(redactor._groups[-1].values)
+        values += len(redactor._values)
+    assert compiled < values / 4
+
+
+def test_many_values_are_known_the_oldest_unused_are_not() -> None:
+    """Whatever group a value is in; one that is part of another hides no less."""
+    redactor = Redactor()
+    redactor.register({"static": "static-s3cret"})
+    made = [f"tok{number:05}" for number in range(2000)]
+    for value in made:
+        redactor.register({"static": "static-s3cret", "token": value})
+    text = f"a static-s3cret {made[-1]} {made[-400]}"
+    assert redactor.redact(text) == "a *** *** ***"
+    assert len(redactor._values) <= VALUES_MAX
+    redactor.register({"long": f"{made[-1]}-and-more"})
+    redactor.register({"tail": "d-more-and"})
+    assert redactor.redact(f"{made[-1]}-and-more-and!") == "***!"

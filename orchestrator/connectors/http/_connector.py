@@ -14,7 +14,7 @@ from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._states import States
-from orchestrator.connectors.http import _answers, _load, _templates
+from orchestrator.connectors.http import _answers, _hosts, _load, _templates
 from orchestrator.connectors.http._auth import Credentials, secret_references
 from orchestrator.connectors.http._build import (
     Builder,
@@ -122,8 +122,11 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
         return self._states.phase(state)
 
     def job_key(self, resource_meta: HttpMeta) -> str:
-        """Return host and job id."""
-        return f"{resource_meta.host}/{resource_meta.job_id}"
+        """Return the host that the job lives at, and its id."""
+        url, host = resource_meta.status_url, resource_meta.host
+        return (
+            f"{_hosts.of(url, allow_http=True) if url else host}/{resource_meta.job_id}"
+        )
 
     async def create(
         self,

@@ -74,8 +74,6 @@ class Watched(AsyncConnector[Any]):
         """Be *inner* in all that the engine asks for, but for the policy."""
         for member in _COPIED:
             setattr(self, member, getattr(inner, member))
-        if inner.runs_in is None:
-            self.runs_in = "loop"  # it is measured there, and must not move
         self.policy = policy
         self.inner = inner
         self._notes = notes

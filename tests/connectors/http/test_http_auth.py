@@ -23,7 +23,9 @@ from tests.emulators.http_api import CLIENT_ID, CLIENT_SECRET
 OAUTH = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
 
-def oauth(api: Api, clock: ManualClock | None = None, **auth: Any) -> HttpConnector:
+def oauth(
+    api: Api, clock: ManualClock | None = None, *, more: Any = None, **auth: Any
+) -> HttpConnector:
     """Return a connector with client credentials, of a service that wants them."""
     given = {
         "type": "oauth2",
@@ -33,7 +35,9 @@ def oauth(api: Api, clock: ManualClock | None = None, **auth: Any) -> HttpConnec
         "scope": "jobs.write",
     }
     api.require("oauth")
-    return HttpConnector(batches(api.url, auth={**given, **auth}), clock=clock)
+    return HttpConnector(
+        batches(api.url, auth={**given, **auth}, **(more or {})), clock=clock
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,6 +209,34 @@ async def test_an_access_token_that_the_service_quotes_is_not_shown(api: Api) ->
     with pytest.raises(AuthError) as caught:
         await submit(connector, secrets=OAUTH)
     assert "who is 'Bearer ***'" in str(caught.value)
+
+
+async def test_an_access_token_is_in_no_link_and_no_detail(api: Api) -> None:
+    """Only the connector knows it: the engine, which hides secrets, does not."""
+    access = "access-token-1-of-this-service"
+    connector = oauth(
+        api,
+        more={
+            "log_links": [{"name": "ui", "path": "job.ui"}],
+            "status": {"custom_info": {"seen": "job.seen"}, "message": "job.note"},
+        },
+    )
+    meta = await submit(connector, secrets=OAUTH)
+    body = {
+        "job": {
+            "status": {"lifecycle": "ACTIVE"},
+            "ui": f"https://ui.example/?access_token={access}",
+            "seen": [{"authorization": f"Bearer {access}"}],
+            "note": f"called with {access}",
+        }
+    }
+    api.script("GET", 200, body=body)
+    resource = await connector.get(meta, **OAUTH)
+    assert resource.message == "called with ***"
+    assert [link.uri for link in resource.log_links or ()] == [
+        "https://ui.example/?access_token=***"
+    ]
+    assert (resource.custom_info or {})["seen"] == [{"authorization": "Bearer ***"}]
 
 
 async def test_the_clients_secret_goes_to_the_token_endpoint_alone(

@@ -209,6 +209,42 @@ def test_a_downgrade_to_http_is_another_host() -> None:
         hosts.check("https://a.example:444/")
 
 
+async def _keys(connector: HttpConnector, api: Api, locations: list[str]) -> set[str]:
+    """Return the keys of jobs whose submits are answered with these locations."""
+    keys = set()
+    for number, location in enumerate(locations):
+        api.reset()
+        api.script("POST", 202, body={"id": "7"}, headers={"Location": location})
+        keys.add(connector.job_key(await submit(connector, f"o{number:032}-1")))
+    return keys
+
+
+def _located(api: Api, job_id: str | None, **more: Any) -> HttpConnector:
+    submit = {"job_id": job_id, "status_url": "header:Location"}
+    more = {**LOCATED, "log_links": None, "submit": submit, **more}
+    return HttpConnector(batches(api.url, **more))
+
+
+async def test_jobs_whose_urls_differ_in_a_parameter_are_two_jobs(api: Api) -> None:
+    """One key for all of them: one entry in the ledger, one remembered answer."""
+    urls = [f"{api.url}/v2/status?job={number}" for number in (1, 2)]
+    assert len(await _keys(_located(api, None), api, urls)) == 2
+
+
+@pytest.mark.parametrize("job_id", [None, "id"])
+async def test_jobs_of_one_name_at_two_hosts_are_two_jobs(
+    api: Api, other: Api, job_id: str | None
+) -> None:
+    """Each region may count for itself; one job at its own host has one key."""
+    hosts = [other.url.removeprefix("http://")]
+    connector = _located(api, job_id, allowed_hosts=hosts)
+    urls = [f"{host.url}/v2/status/7" for host in (api, other, api)]
+    name = "7" if job_id else "/v2/status/7"
+    assert await _keys(connector, api, urls) == {
+        f"{host.url.removeprefix('http://')}/{name}" for host in (api, other)
+    }
+
+
 async def test_ablation_without_the_check_the_secret_gets_out(
     api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
