@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator._secrets import current_redactor
+from orchestrator.connectors.utils import redacted
 from orchestrator.errors import (
     AuthError,
     ConnectorError,
@@ -34,7 +34,6 @@ UNCLEAR_REASONS = frozenset(
 )
 """Reasons that come with a 400, too, and prove nothing."""
 
-_TEXT_MAX = 2000
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _TIMEOUT, _THROTTLED, _SERVER = 408, 429, 500
 
@@ -70,7 +69,7 @@ def of_answer(error: GoogleAPICallError, *, creating: bool) -> ConnectorError:
     """Return what an answer with an error status means."""
     status = int(error.code or 0)
     reasons = reasons_of(error)
-    text = shortened(f"{status} {', '.join(sorted(reasons))}: {error.message}")
+    text = redacted(f"{status} {', '.join(sorted(reasons))}: {error.message}")
     if status == _THROTTLED or reasons & THROTTLED_REASONS:
         return ThrottledError(text, retry_after=retry_after(error))
     if status in (_UNAUTHORIZED, _FORBIDDEN):
@@ -97,7 +96,7 @@ def retry_after(error: GoogleAPICallError) -> float | None:
 
 
 def _text(error: BaseException) -> str:
-    return shortened(f"{type(error).__name__}: {error}")
+    return redacted(f"{type(error).__name__}: {error}")
 
 
 def _code(error: BaseException) -> str:
@@ -108,8 +107,3 @@ def _code(error: BaseException) -> str:
     said = str(error.args[0]).partition(":")[0] if error.args else ""
     code = f": {said}" if re.fullmatch(r"[a-z_]{1,60}", said) else ""
     return f"{type(error).__name__}{code}"
-
-
-def shortened(text: str) -> str:
-    """Return the start of *text*, in which no secret is cut in two."""
-    return current_redactor().redact_start(text, _TEXT_MAX)

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
-from orchestrator.connectors.bigquery._errors import shortened
 from orchestrator.connectors.bigquery._states import phase_of
+from orchestrator.connectors.utils import redacted
 from orchestrator.io import DataFrame
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _message(job: QueryJob, error: dict[str, Any] | None) -> str:
         return str(job.state)
     where = f" (at {error['location']})" if error.get("location") else ""
     text = f"{error.get('reason')}: {error.get('message')}{where}"
-    return shortened(text)
+    return redacted(text)
 
 
 def _results(job: QueryJob) -> dict[str, DataFrame]:
