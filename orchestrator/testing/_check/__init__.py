@@ -221,8 +221,8 @@ async def _secrets(
     if found:
         raise FindingError(
             f"the value of {'; of '.join(found)}",
-            "keep secrets out of handles, outputs, job keys and your own log lines:"
-            " the engine redacts messages and errors only",
+            "keep secrets out of handles, outputs, job keys, and what your own threads"
+            " log: the engine redacts messages, errors, and what a call logs itself",
         )
     return f"{len(values)} values were found nowhere"
 
