@@ -245,8 +245,8 @@ _JOBS = (
               AND NOT EXISTS (SELECT 1 FROM history l
                               WHERE l.execution_id = h.execution_id
                               AND l.version > h.version AND l.at < h.at)))""",
-        "times tell it to a minute; a test holds the guard that refuses such an"
-        " intent in its commit",
+        "times tell it to a minute, and not where a clock was set back and forth; a"
+        " test holds the guard that refuses such an intent in its commit",
     ),
     Invariant(
         "Q12",

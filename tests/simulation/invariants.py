@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._ids import create_token
 from orchestrator._machine import INTENTS
-from orchestrator._phase import TERMINAL
+from orchestrator._phase import TERMINAL, Cause
 from orchestrator._storage import INVARIANTS
 from tests.simulation.world import Kind, State
 
@@ -69,7 +69,20 @@ class Database:
             f"broken: {name}: {row}"
             for name, query in invariants.items()
             for row in self.rows(query)
+            if not (name.startswith("Q11 ") and self._only_by_time(row))
         ]
+
+    def _only_by_time(self, row: tuple[Any, ...]) -> bool:
+        """Whether nothing but the wall clock says that the abort was first.
+
+        Clocks are set here, by an hour and more, and the wish has no version. That the
+        intent's commit asks for wishes is held by a test of the store.
+        """
+        query = (
+            "SELECT count(*) FROM history WHERE execution_id = ? AND version < ?"
+            f" AND cause = '{Cause.ABORT_REQUESTED}'"
+        )
+        return not self.number(query, *row[:2])
 
     def busy(self) -> bool:
         """Whether anything is left to do."""

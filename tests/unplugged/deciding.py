@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator._engine import _belief, _calls, _guard, _stepper
+from orchestrator._engine import _calls, _guard, _stepper
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
+from orchestrator._machine._steps import Steps
 from orchestrator._phase import Cause
 from orchestrator._policies import Policies
 from orchestrator._storage import (
@@ -246,7 +247,7 @@ ABORT = {
     "steps of the clock": Mechanism(
         Promise.ABORT,
         "the wall clock is believed whatever it shows",
-        one(_belief.Belief, "error", off.no_time),
+        one(Steps, "error", off.no_steps),
         engine("clock_steps::test_no_time_limit_fires_early_after_a_step_forward"),
     ),
     "the alert": Mechanism(

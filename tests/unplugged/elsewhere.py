@@ -55,6 +55,8 @@ HOMES = {
             "an unknown create is repeated": _P.CREATE,
             "what a zombie or a late answer knows is forgotten": _P.TWO,
             "nobody owes a cleanup": _P.ABORT,
+            "whatever the wall clock shows is believed": _P.ABORT,
+            "whoever lost its lease may write": _P.TWO,
         },
     ),
 }

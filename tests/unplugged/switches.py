@@ -296,9 +296,9 @@ def unchanged(_redactor: Any, text: str, *_: Any) -> str:
     return text
 
 
-def no_time(*_: Any) -> int:
+def no_steps(*_: Any) -> tuple[int, int]:
     """See no step of the clock."""
-    return 0
+    return 0, 0
 
 
 class _Boundless:
