@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import warnings
 
 from orchestrator.flyte import uninstall
 from tests.api.project import ROOT
-
-if TYPE_CHECKING:
-    import pytest
+from tests.flyte.install import stand_ins
 
 
 def test_the_program_of_the_page_runs_as_far_as_a_warehouse_is_not_needed(
-    flyte_registry: type, monkeypatch: pytest.MonkeyPatch
+    flyte_registry: type,
 ) -> None:
     page = (ROOT / "docs/flyte-install.md").read_text()
     (program,) = re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
@@ -21,7 +19,9 @@ def test_the_program_of_the_page_runs_as_far_as_a_warehouse_is_not_needed(
     assert 'with_runcontext(mode="local").run(count)' in run
     names: dict[str, object] = {}
     try:
-        exec(without_a_run, names)  # noqa: S102 - our own page
+        with stand_ins.pyspark(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Flyte's plugins import
+            exec(without_a_run, names)  # noqa: S102 - our own page
     finally:
         uninstall()
     assert getattr(names["count"], "name", None) == "count"
