@@ -260,7 +260,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             ) from error
         if not query_id:
             raise ConnectorError("Snowflake told no query id")
-        return query_id
+        return str(query_id)
 
     def _get(self, meta: SnowflakeMeta, credentials: Credentials) -> Resource:
         """See ``get``."""

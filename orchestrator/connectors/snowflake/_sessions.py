@@ -347,12 +347,13 @@ class Sessions:
 
 def _remember_tokens(connection: SnowflakeConnection) -> None:
     """Let the session's tokens be redacted like the secret that they were got for."""
+    client: Any = connection  # the two versions are two clients
     if is_old():
-        holder: Any = connection.rest
+        holder = client.rest
         names = ("token", "master_token")
     else:
         # Its ``rest`` warns whoever asks.
-        holder = connection._get_connection_info(include_master_token=True)  # noqa: SLF001
+        holder = client._get_connection_info(include_master_token=True)  # noqa: SLF001
         names = ("session_token", "master_token")
     for name in names:
         token = getattr(holder, name, None)
