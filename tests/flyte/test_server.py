@@ -216,7 +216,9 @@ async def test_tls_mtls_and_a_token_keep_strangers_out(
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
             request = reflection_pb2.ServerReflectionRequest(list_services="")
             stream = stub.ServerReflectionInfo(iter([request]))
-            assert (await refused(stream.read()))[0] is grpc.StatusCode.UNAUTHENTICATED
+            # A stream that is cut while it is still written may say so first.
+            walls = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL)
+            assert (await refused(stream.read()))[0] in walls
 
 
 @pytest.mark.parametrize(
