@@ -33,6 +33,8 @@ class Phase(StrEnum):
 
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT})
 LIVE = tuple(phase for phase in Phase if phase not in TERMINAL)
+MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
+"""Phases in which a claimed row has its inputs and labels: a step may need them."""
 
 
 class RemotePhase(StrEnum):

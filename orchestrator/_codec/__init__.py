@@ -75,8 +75,6 @@ __all__ = [
     "python_type_of",
 ]
 
-Refusal = type[InvalidInputError] | type[OutputMismatchError]
-
 
 class Encoded(NamedTuple):
     """Values in their two stored forms.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from orchestrator._clock import duration_to_us
 from orchestrator._engine._text import describe
 from orchestrator._machine import decide
-from orchestrator._phase import TERMINAL, Cause, Cleanup, Phase
+from orchestrator._phase import MAY_CREATE, TERMINAL, Cause, Cleanup, Phase
 from orchestrator._policies import Policies
 from orchestrator._records import (
     Call,
@@ -43,7 +43,6 @@ _WORRYING = (
     Cause.CREATE_ERROR,
     Cause.CREATE_TIMED_OUT,
 )
-_MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
 _AT = {field: at for at, field in enumerate(Claimed._fields)}
 _INPUTS, _LABELS, _TIMER = _AT["inputs"], _AT["labels"], _AT["timer"]
 _VERSION, _PHASE, _ATTEMPT = _AT["version"], _AT["phase"], _AT["attempt"]
@@ -266,7 +265,7 @@ def after(row: Claimed, change: Change) -> Claimed:
         at = _AT.get(column)
         if at is not None:
             values[at] = value
-    if change.phase not in _MAY_CREATE:
+    if change.phase not in MAY_CREATE:
         values[_INPUTS] = values[_LABELS] = None
     if change.timer is not None:
         values[_TIMER] = change.timer

@@ -44,11 +44,6 @@ _STEERING = (
 )
 
 
-def text(words: str) -> str:
-    """Return a user's words, harmless for rows and terminals."""
-    return clean(words)
-
-
 async def lines(
     execution: Execution, context: Context, engine: Engine
 ) -> AsyncIterator[str]:

@@ -12,10 +12,9 @@ from weakref import WeakKeyDictionary
 from orchestrator._clock import SystemClock
 from orchestrator._codec import Encoded
 from orchestrator._config import Config, database_url, load_config
-from orchestrator._engine import Engine
+from orchestrator._engine import Engine, clean
 from orchestrator._faults import NO_FAULTS
 from orchestrator._ids import Ids
-from orchestrator._orchestrator import _logs
 from orchestrator._orchestrator._handle import Handle
 from orchestrator._orchestrator._reading import Reading, checked
 from orchestrator._orchestrator._submission import Prepared, attached, new_execution
@@ -416,7 +415,7 @@ class Orchestrator(Reading):
         """
         store = self._engine.store
         wished = await store.wish_abort(
-            checked(execution_id), _logs.text(reason), self._clock.now_us()
+            checked(execution_id), clean(reason), self._clock.now_us()
         )
         if wished:
             self._engine.scheduler.wake()

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._phase import Hold, Phase
+from orchestrator._phase import MAY_CREATE, Hold
 from orchestrator._records import Claimed, Timer
 from orchestrator._storage._items import Item
 
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 _BLOBS = ("meta", "inputs")
 _INPUTS_MAX = 65536
 _FROM_TIMER = ("due_at", "epoch")
-MAY_CREATE = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
-"""Phases in which a claim reads inputs and labels."""
 
 
 def _expression(column: str) -> str:

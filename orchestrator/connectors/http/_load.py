@@ -18,7 +18,6 @@ from orchestrator.errors import ConfigurationError
 if TYPE_CHECKING:
     import os
 
-SUFFIXES = (".yaml", ".yml", ".toml")
 _BYTES_MAX = 1024 * 1024
 _ROOT = re.compile(r"(?s)^Value error, ")
 

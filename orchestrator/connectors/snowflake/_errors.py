@@ -28,7 +28,6 @@ CANCELED = 604
 _NOT_ALLOWED = frozenset({2003, 3001})
 """No such object, or no right to it; no right."""
 
-_LOGIN_FAILED = 250001
 _SESSION_CODES = range(390000, 391000)
 _HTTP_UNAUTHORIZED = 290401
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TAG_MAX = 2000
 SCALARS = (bool, int, float, str, bytes, Decimal, datetime, date, time)
 _TEMPLATED = re.compile(r"\{\{\s*\.\s*inputs\b")
 _VALUES = re.compile(r"\bVALUES\s*\(((?:%\(\w+\)s|[^()%]|%%)*)\)", re.IGNORECASE)

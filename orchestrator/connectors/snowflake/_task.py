@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._secrets import reference
 from orchestrator._tasks import AsyncConnectorExecutorMixin, TaskTemplate
 from orchestrator.connectors.snowflake._place import Place
 from orchestrator.connectors.snowflake._query import can_be_sent, check_text, is_date
@@ -133,7 +134,7 @@ class SnowflakeTask(AsyncConnectorExecutorMixin, TaskTemplate):
         if dates := [name for name, (declared, _) in inputs if is_date(declared)]:
             custom["dates"] = dates
         secrets = {
-            name: self._variable(key)
+            name: reference(key, self.secret_group, None).variable
             for name, key in self._secret_keys.items()
             if key is not None
         }
@@ -143,8 +144,3 @@ class SnowflakeTask(AsyncConnectorExecutorMixin, TaskTemplate):
         """Return the query."""
         del sctx
         return self.query_template
-
-    def _variable(self, key: str) -> str:
-        """Return the environment variable of a secret, as Flyte names it."""
-        name = f"{self.secret_group}_{key}" if self.secret_group else key
-        return name.replace("-", "_").upper()
