@@ -43,7 +43,6 @@ from orchestrator._records import (
     NewJob,
 )
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
-from orchestrator._secrets import use_redactor
 from orchestrator._tasks import PREFIX_LABEL, attempt_metadata, links_to_json
 from orchestrator.errors import (
     AuthError,
@@ -122,7 +121,6 @@ class Calls:
         ``meta`` will do.
         """
         method, limit_s = _method(call, context)
-        use_redactor(self._redactor)  # of this step's task, and of what it starts
         try:
             secrets = await self._secrets(context) if context.references else {}
             kwargs = self._arguments(call, row, context, secrets)

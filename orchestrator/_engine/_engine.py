@@ -85,6 +85,7 @@ class Engine:
             belief=belief,
             config=config,
             faults=faults,
+            redactor=self.redactor,
             changed=self.waiters.changed,
         )
         parts = Parts(

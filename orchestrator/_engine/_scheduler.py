@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import seconds_to_us
+from orchestrator._secrets import redacting
 from orchestrator.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from orchestrator._clock import Clock
     from orchestrator._config import Config
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator._engine._stepper import Stepper
     from orchestrator._engine._sweeper import Sweeper
     from orchestrator._faults import Faults
+    from orchestrator._records import Claimed
+    from orchestrator._secrets import Redactor
     from orchestrator._storage import OwedJob, Search, Store
 
 logger = logging.getLogger(__name__)
@@ -61,9 +64,13 @@ class Scheduler:
         belief: Belief,
         config: Config,
         faults: Faults,
+        redactor: Redactor,
         changed: Callable[[], None],
     ) -> None:
-        """Call *changed* when another process wrote to the database."""
+        """Call *changed* when another process wrote to the database.
+
+        What is logged in a step shows no secret that *redactor* knows.
+        """
         self._store = store
         self._contexts = contexts
         self._lease = lease
@@ -71,6 +78,7 @@ class Scheduler:
         self._belief = belief
         self._config = config
         self._reach = faults.reach
+        self._redactor = redactor
         self._changed = changed
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -126,7 +134,7 @@ class Scheduler:
             )
             self._debts_due = share in (len(owed), len(searches))
         self._reach("claim.before_commit")
-        rows = []
+        rows: list[Claimed] = []
         if limit > len(owed):
             rows = await self._store.claim(
                 node=node,
@@ -135,28 +143,34 @@ class Scheduler:
                 now=now,
             )
         self._reach("claim.after_commit")
-        for row in rows:
-            if wait:
-                await self.stepper.step(row, node)
-            else:
-                self._start(self.stepper.step(row, node), row.id)
-        for job in owed:
-            if wait:
-                await self.cleaner.clean(job, node)
-            else:
-                self._start(self.cleaner.clean(job, node), f"job {job.id}")
-        for search in searches:
-            if wait:
-                await self.sweeper.search(search)
-            else:
-                what = f"search {search.id}-{search.attempt}"
-                self._start(self.sweeper.search(search), what)
+        with redacting(self._redactor):  # inherited by the tasks of the steps
+            for work, what in self._works(rows, owed, searches, node):
+                if wait:
+                    await work
+                else:
+                    self._start(work, what)
         return TickReport(
             claimed=len(rows),
             cleanups=len(owed),
             searches=len(searches),
             full=len(rows) + len(owed) + len(searches) >= limit,
         )
+
+    def _works(
+        self,
+        rows: list[Claimed],
+        owed: list[OwedJob],
+        searches: list[Search],
+        node: str,
+    ) -> Iterator[tuple[Coroutine[Any, Any, None], str]]:
+        """Yield what is to be done, one after the other, each with a name."""
+        for row in rows:
+            yield self.stepper.step(row, node), row.id
+        for job in owed:
+            yield self.cleaner.clean(job, node), f"job {job.id}"
+        for search in searches:
+            what = f"search {search.id}-{search.attempt}"
+            yield self.sweeper.search(search), what
 
     def _start(self, step: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(step)

@@ -29,7 +29,6 @@ from orchestrator._secrets._redaction import (
     redacting,
     remember_secret,
     spellings,
-    use_redactor,
 )
 from orchestrator._secrets._references import (
     RESERVED_KEYWORDS,
@@ -66,5 +65,4 @@ __all__ = [
     "secret_references",
     "secrets_from_request",
     "spellings",
-    "use_redactor",
 ]

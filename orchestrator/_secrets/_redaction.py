@@ -323,15 +323,9 @@ def remember_secret(value: str) -> None:
         redactor.register({"": value})
 
 
-def use_redactor(redactor: Redactor) -> None:
-    """Make *redactor* the one of the running task, and of what is logged in it."""
-    _redact_records()
-    _current.set(redactor)
-
-
 @contextmanager
 def redacting(redactor: Redactor) -> Iterator[None]:
-    """Make *redactor* the current one in the block."""
+    """Make *redactor* the current one in the block, and in tasks begun there."""
     _redact_records()
     token = _current.set(redactor)
     try:

@@ -15,7 +15,6 @@ from orchestrator._secrets import (
     Redactor,
     Secrets,
     reference,
-    use_redactor,
 )
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.errors import InvalidInputError
@@ -133,7 +132,6 @@ class Direct:
             if name in RESERVED_KEYWORDS:
                 problem = "is a parameter of the connector's methods"
                 raise InvalidInputError(f"connection.{name}", problem)
-        use_redactor(self.redactor)  # of this request's task
         self.redactor.register(given)
         if not isinstance(connector, ConnectorSecretsMixin):
             return dict(given)

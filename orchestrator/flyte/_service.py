@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flyteidl2.connector import connector_pb2
 
-from orchestrator._secrets import Redactor
+from orchestrator._secrets import Redactor, redacting
 from orchestrator.errors import ConnectorNotFoundError
 from orchestrator.flyte._codes import REMEMBERED_KEY, status_of
 
@@ -115,7 +115,7 @@ class AsyncConnectorService:
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Tell a job's logs, page by page."""
         kind = request.task_category.name
-        with self._metrics.timed(kind, "logs"):
+        with self._metrics.timed(kind, "logs"), redacting(self._backend.redactor):
             try:
                 async for page in self._backend.logs(request):
                     yield page
@@ -133,7 +133,8 @@ class AsyncConnectorService:
         request: Q,
         context: Context,
     ) -> A:
-        with self._metrics.timed(task_type, operation):
+        redactor = self._backend.redactor
+        with self._metrics.timed(task_type, operation), redacting(redactor):
             try:
                 answer = await call(request)
             except asyncio.CancelledError:

@@ -354,3 +354,16 @@ async def test_metrics_show_no_secret(engine: Start, clock: Clock) -> None:
     data = wanted.results.add(metric="of ***").data
     data.update({"n": 1, "of": {"***": ["key=***", 2, None, True]}})
     assert result == wanted.results[0]
+
+
+async def test_who_ticks_by_hand_logs_its_own_words_as_they_are(
+    engine: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The redactor of a tick ends with it; red when a call sets it for good."""
+    script = SecretScript()
+    orchestrator = await engine(script, start=False)
+    await orchestrator.submit(a_task())
+    await orchestrator.tick()
+    assert script.calls
+    logging.getLogger("the.program").warning("mine: %s", CANARY)
+    assert caplog.records[-1].args == (CANARY,)
