@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator._secrets import remember_secret
 from orchestrator._version import __version__
+from orchestrator.connectors._endpoint import check_transport
+from orchestrator.connectors._extras import require
+from orchestrator.connectors._kept import Kept
 from orchestrator.errors import AuthError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ CLIENTS_MAX = 32
 """Clients kept by one connector; the one that was unused longest goes first."""
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def require_library() -> None:
@@ -32,14 +31,12 @@ def require_library() -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    try:
-        found = importlib.util.find_spec("google.cloud.bigquery")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise ConfigurationError(
-            "BigQuery needs google-cloud-bigquery: pip install 'orchestrator[bigquery]'"
-        )
+    require(
+        "google.cloud.bigquery",
+        service="BigQuery",
+        package="google-cloud-bigquery",
+        extra="bigquery",
+    )
 
 
 def endpoint_of(endpoint: str | None) -> str:
@@ -63,9 +60,7 @@ class Clients:
     def __init__(self, endpoint: str, kept: int = CLIENTS_MAX) -> None:
         """Keep *kept* clients for *endpoint* ("" for Google's) at most."""
         self._endpoint = endpoint
-        self._kept = kept
-        self._clients: OrderedDict[tuple[str, str | None], Client] = OrderedDict()
-        self._lock = threading.Lock()
+        self._clients: Kept[Client] = Kept(kept)
 
     def __len__(self) -> int:
         """Return how many clients are kept."""
@@ -80,20 +75,15 @@ class Clients:
             AuthError: There are no usable credentials.
         """
         digest = None if secret is None else hashlib.sha256(secret.encode()).hexdigest()
-        key = (project, digest)
-        with self._lock:
-            client = self._clients.get(key)
-            if client is not None:
-                self._clients.move_to_end(key)
-                _remember_token(_credentials_of(client))
-                return client
-        made = self._make(project, secret)
-        _remember_tokens(_credentials_of(made))
-        with self._lock:
-            client = self._clients.setdefault(key, made)
-            while len(self._clients) > self._kept:
-                # Calls that are under way hold on to it; then it goes.
-                self._clients.popitem(last=False)
+        client = self._clients.get(
+            (project, digest), lambda: self._made(project, secret)
+        )
+        _remember_token(_credentials_of(client))
+        return client
+
+    def _made(self, project: str, secret: str | None) -> Client:
+        client = self._make(project, secret)
+        _remember_tokens(_credentials_of(client))
         return client
 
     def _make(self, project: str, secret: str | None) -> Client:
@@ -105,7 +95,7 @@ class Clients:
         credentials: Credentials | None = None
         options: dict[str, Any] | None = None
         if secret is not None:  # an empty one is no leave to take other credentials
-            self._check_transport()
+            check_transport(self._endpoint)
             credentials = credentials_from(secret)
             if self._endpoint:
                 _ask_nobody_else(credentials)
@@ -125,15 +115,6 @@ class Clients:
             )
         except DefaultCredentialsError as error:
             raise AuthError(f"no credentials: {error}") from error
-
-    def _check_transport(self) -> None:
-        """Refuse to send an access token readable over a network."""
-        parts = urlsplit(self._endpoint)
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise AuthError(
-                f"endpoint {self._endpoint} is plain http on another machine:"
-                " credentials are not sent there"
-            )
 
 
 def _credentials_of(client: Client) -> Any:

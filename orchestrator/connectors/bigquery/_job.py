@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._codec import python_type_of
-from orchestrator._ids import TOKEN
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors._custom import custom_of
+from orchestrator.connectors._token import token_of
 from orchestrator.connectors.bigquery import _parameters
 
 if TYPE_CHECKING:
@@ -188,10 +188,7 @@ class Plan:
         Raises:
             ValueError: The template or an input cannot be used.
         """
-        if not token and metadata is not None:
-            token = metadata.labels.get(TOKEN_LABEL, "")
-        if not TOKEN.fullmatch(token):
-            raise ValueError(f"no usable token: {token[:80]!r} (label {TOKEN_LABEL!r})")
+        token = token_of(token, metadata)
         text = template.sql.statement
         check_text(text)
         config = JobConfig.from_template(template)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.connectors._extras import is_installed
+from orchestrator.connectors._frames import as_polars, require_form
 from orchestrator.connectors.bigquery._clients import (
     Clients,
     endpoint_of,
@@ -67,7 +68,8 @@ def read(
     found = _URI.fullmatch(uri)
     if found is None:
         raise ConfigurationError(f"{uri!r} is no bq://project:dataset.table reference")
-    _require(as_)
+    require_library()
+    require_form(as_, _NEEDS)
     from google.cloud.bigquery import DatasetReference  # noqa: PLC0415 - the extra
 
     where = endpoint_of(endpoint)
@@ -85,42 +87,14 @@ def read(
         return _formed(rows, as_, storage=not where and max_rows is None)
 
 
-def _require(form: str) -> None:
-    """See that the libraries for *form* are installed.
-
-    Raises:
-        ConfigurationError: They are not, or there is no such form.
-    """
-    require_library()
-    if form not in (*_NEEDS, "rows"):
-        raise ConfigurationError(
-            f"as_: {form!r} is none of arrow, pandas, polars, rows"
-        )
-    missing = [n for n in _NEEDS.get(form, ()) if importlib.util.find_spec(n) is None]
-    if missing:
-        names = " ".join(missing).replace("_", "-")
-        raise ConfigurationError(f"as_={form!r} needs: pip install {names}")
-
-
 def _formed(rows: RowIterator, form: str, *, storage: bool) -> Any:
     """Return all rows in the form that was asked for."""
     if form == "rows":
         return [dict(row.items()) for row in rows]
-    quick = storage and _has_storage()
+    quick = storage and is_installed("google.cloud.bigquery_storage")
     if form == "pandas":
         return rows.to_dataframe(create_bqstorage_client=quick)
     table = rows.to_arrow(create_bqstorage_client=quick)
     if form == "arrow":
         return table
-    import polars as pl  # noqa: PLC0415 # pyright: ignore[reportMissingImports] - only when it is asked for
-
-    return pl.from_arrow(table)
-
-
-def _has_storage() -> bool:
-    """Tell whether the client of the Storage API is installed."""
-    try:
-        found = importlib.util.find_spec("google.cloud.bigquery_storage")
-    except ModuleNotFoundError:
-        return False
-    return found is not None
+    return as_polars(table)

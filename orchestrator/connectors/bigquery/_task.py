@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._tasks import AsyncConnectorExecutorMixin, TaskTemplate
+from orchestrator.connectors._frames import query_interface
 from orchestrator.connectors.bigquery import _parameters
 from orchestrator.connectors.bigquery._clients import require_library
 from orchestrator.connectors.bigquery._job import JobConfig, check_text
 from orchestrator.errors import ConfigurationError
-from orchestrator.io import DataFrame
-from orchestrator.models import NativeInterface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.models import SerializationContext
+    from orchestrator.io import DataFrame
+    from orchestrator.models import NativeInterface, SerializationContext
 
 TASK_TYPE = "bigquery_query_job_task"
 CREDENTIALS = "google_application_credentials"
@@ -76,15 +76,7 @@ class BigQueryTask(AsyncConnectorExecutorMixin, TaskTemplate):
         **kwargs: Any,
     ) -> None:
         require_library()
-        if output_dataframe_type not in (None, DataFrame):
-            raise ConfigurationError(
-                f"task {name}: output_dataframe_type must be orchestrator.io.DataFrame,"
-                " a reference; read() makes pandas, polars or Arrow of it"
-            )
-        interface = NativeInterface(
-            inputs=dict(inputs or {}),
-            outputs={"results": DataFrame} if output_dataframe_type else {},
-        )
+        interface = query_interface(name, inputs, output_dataframe_type)
         try:
             check_text(query_template)
             self.job_config = JobConfig.from_request(

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._codec import python_type_of
-from orchestrator._ids import TOKEN
-from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors._placeholders import INPUT, as_text
+from orchestrator.connectors._token import token_of
 from orchestrator.connectors.databricks._hosts import host_of
 
 if TYPE_CHECKING:
@@ -221,10 +220,7 @@ class Plan:
         Raises:
             ValueError: The template or an input cannot be used.
         """
-        if not token and metadata is not None:
-            token = metadata.labels.get(TOKEN_LABEL, "")
-        if not TOKEN.fullmatch(token):
-            raise ValueError(f"no usable token: {token[:80]!r} (label {TOKEN_LABEL!r})")
+        token = token_of(token, metadata)
         config = RunConfig.from_template(template)
         body = _filled(config.with_token(token), _input_texts(config, inputs))
         if config.job_id:

@@ -7,17 +7,17 @@ environment of the process. They send a request once; the engine repeats.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import SystemClock
 from orchestrator._version import __version__
+from orchestrator.connectors._extras import require
+from orchestrator.connectors._kept import Kept
 from orchestrator.connectors.databricks._errors import SentOnceError
 from orchestrator.connectors.utils import remember_secret
-from orchestrator.errors import AuthError, ConfigurationError, TransientError
+from orchestrator.errors import AuthError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,14 +42,12 @@ def require_library() -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    try:
-        found = importlib.util.find_spec("databricks.sdk")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise ConfigurationError(
-            "Databricks needs databricks-sdk: pip install 'orchestrator[databricks]'"
-        )
+    require(
+        "databricks.sdk",
+        service="Databricks",
+        package="databricks-sdk",
+        extra="databricks",
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -216,9 +214,7 @@ class Clients:
         """
         self._timeout_s = timeout_s
         self._threads = threads
-        self._kept = kept
-        self._workspaces: OrderedDict[tuple[str, str], Workspace] = OrderedDict()
-        self._lock = threading.Lock()
+        self._workspaces: Kept[Workspace] = Kept(kept)
 
     def __len__(self) -> int:
         """Return how many workspaces are kept."""
@@ -226,19 +222,9 @@ class Clients:
 
     def get(self, host: str, credentials: Credentials) -> Workspace:
         """Return the workspace at *host*. May ask the host: call it in a thread."""
-        key = (host, credentials.digest)
-        with self._lock:
-            known = self._workspaces.get(key)
-            if known is not None:
-                self._workspaces.move_to_end(key)
-                return known
-        made = self._make(host, credentials)
-        with self._lock:
-            workspace = self._workspaces.setdefault(key, made)
-            while len(self._workspaces) > self._kept:
-                # Calls that are under way hold on to it; then it goes.
-                self._workspaces.popitem(last=False)
-        return workspace
+        return self._workspaces.get(
+            (host, credentials.digest), lambda: self._make(host, credentials)
+        )
 
     def _make(self, host: str, credentials: Credentials) -> Workspace:
         from databricks.sdk import WorkspaceClient  # noqa: PLC0415 - the extra

@@ -6,9 +6,9 @@ import os
 import re
 from urllib.parse import urlsplit
 
+from orchestrator.connectors._endpoint import LOOPBACK
 from orchestrator.errors import ConfigurationError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(r"[!-~]+")
 

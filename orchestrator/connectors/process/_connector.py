@@ -16,7 +16,7 @@ from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector
 from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._ids import TOKEN
-from orchestrator._tasks import TOKEN_LABEL
+from orchestrator.connectors._token import token_of
 from orchestrator.connectors.process import _command, _logs, _supervisor
 from orchestrator.connectors.process._folder import META, OUTPUTS, JobFolder
 from orchestrator.connectors.process._launch import launch
@@ -134,7 +134,8 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
             self._plan,
             task_template,
             inputs or {},
-            idempotency_token or _label(task_execution_metadata),
+            idempotency_token,
+            task_execution_metadata,
             kwargs,
         )
         for _ in range(_LOCK_TRIES):
@@ -237,14 +238,14 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
         template: TaskTemplate,
         inputs: Mapping[str, Any],
         token: str,
+        metadata: TaskExecutionMetadata | None,
         secrets: Mapping[str, Any],
     ) -> _Plan:
         """Validate everything and make the command; touches nothing."""
-        if not TOKEN.fullmatch(token):
-            raise PermanentError(
-                f"no usable token: {token[:80]!r} (label {TOKEN_LABEL!r} of"
-                " task_execution_metadata)"
-            )
+        try:
+            token = token_of(token, metadata)
+        except ValueError as error:
+            raise PermanentError(str(error)) from None
         config = _command.CommandConfig.from_template(template)
         spec = _command.build_spec(
             config,
@@ -374,11 +375,6 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
                 return False
             # A creator that was asleep since then finds its token spent.
             return folder.forbid_start() or look(folder).ended
-
-
-def _label(metadata: TaskExecutionMetadata | None) -> str:
-    """Return the token that the engine put in the labels, empty if none."""
-    return metadata.labels.get(TOKEN_LABEL, "") if metadata is not None else ""
 
 
 def _stored_meta(folder: JobFolder, own: ProcessMeta) -> ProcessMeta:

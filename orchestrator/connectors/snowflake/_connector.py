@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._config import Policy
 from orchestrator._connector import AsyncConnector, Resource
-from orchestrator._ids import TOKEN
 from orchestrator._secrets import ConnectorSecretsMixin
-from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors._custom import custom_of
+from orchestrator.connectors._token import token_of
 from orchestrator.connectors.snowflake import _history
 from orchestrator.connectors.snowflake._errors import (
     code_of,
@@ -142,13 +141,9 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             ConnectorError: Nobody knows whether the query runs.
         """
         del output_prefix  # results stay in Snowflake
-        token = idempotency_token
-        if not token and task_execution_metadata is not None:
-            token = task_execution_metadata.labels.get(TOKEN_LABEL, "")
         try:
             place = Place.of_template(task_template)
-            if not TOKEN.fullmatch(token):
-                raise ValueError(f"no usable token: {token[:80]!r} ({TOKEN_LABEL!r})")  # noqa: TRY301 - told as the others
+            token = token_of(idempotency_token, task_execution_metadata)
             text, values = _parameters(task_template, inputs or {})
         except ValueError as error:
             raise PermanentError(str(error)) from error

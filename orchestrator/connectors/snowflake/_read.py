@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
+from orchestrator.connectors._frames import as_polars, require_form
 from orchestrator.connectors.snowflake._errors import code_of, of_call
 from orchestrator.connectors.snowflake._place import Place
 from orchestrator.connectors.snowflake._sessions import (
@@ -78,7 +78,8 @@ def read(
             f"{uri!r} is no snowflake://user/account/warehouse/database/schema/query"
             " reference"
         )
-    _require(as_)
+    require_library()
+    require_form(as_, _NEEDS)
     named = {name: unquote(text) for name, text in found.groupdict().items()}
     query_id = named.pop("query_id")
     place = Place(**named)  # type: ignore[arg-type]  # options are not in a reference
@@ -117,22 +118,6 @@ def _read(
         sessions.close()
 
 
-def _require(form: str) -> None:
-    """See that the libraries for *form* are installed.
-
-    Raises:
-        ConfigurationError: They are not, or there is no such form.
-    """
-    require_library()
-    if form not in (*_NEEDS, "rows"):
-        raise ConfigurationError(
-            f"as_: {form!r} is none of arrow, pandas, polars, rows"
-        )
-    missing = [n for n in _NEEDS.get(form, ()) if importlib.util.find_spec(n) is None]
-    if missing:
-        raise ConfigurationError(f"as_={form!r} needs: pip install {' '.join(missing)}")
-
-
 def _formed(session: SnowflakeConnection, query_id: str, form: str) -> Any:
     """Return all rows in the form that was asked for."""
     from snowflake.connector import errors  # noqa: PLC0415 - the extra
@@ -154,9 +139,7 @@ def _formed(session: SnowflakeConnection, query_id: str, form: str) -> Any:
         return table
     if form == "pandas":
         return table.to_pandas()
-    import polars as pl  # noqa: PLC0415 # pyright: ignore[reportMissingImports] - only when it is asked for
-
-    return pl.from_arrow(table)
+    return as_polars(table)
 
 
 def _dicts(cursor: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ A session that is closed is left to the service, which ends it when it has been 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import threading
 from contextlib import contextmanager, suppress
@@ -17,6 +16,8 @@ from urllib.parse import urlsplit
 
 from orchestrator._clock import SystemClock
 from orchestrator._version import __version__
+from orchestrator.connectors._endpoint import check_transport
+from orchestrator.connectors._extras import require
 from orchestrator.connectors.snowflake._errors import (
     is_old,
     is_session_trouble,
@@ -42,7 +43,6 @@ AGE_MAX_S = 1800.0
 """An older session is not used again: its token lives for an hour, and version 4 of the
 client waits for the end of the query if it has to renew the token on submission."""
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PARAMETERS = {"ABORT_DETACHED_QUERY": False, "CLIENT_TELEMETRY_ENABLED": False}
 
 
@@ -52,15 +52,12 @@ def require_library() -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    try:
-        found = importlib.util.find_spec("snowflake.connector")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise ConfigurationError(
-            "Snowflake needs snowflake-connector-python:"
-            " pip install 'orchestrator[snowflake]'"
-        )
+    require(
+        "snowflake.connector",
+        service="Snowflake",
+        package="snowflake-connector-python",
+        extra="snowflake",
+    )
 
 
 def endpoint_of(endpoint: str | None) -> str:
@@ -307,7 +304,8 @@ class Sessions:
             "server_session_keep_alive": True,
         }
         if self._endpoint:
-            self._check_transport(proof)
+            if proof:
+                check_transport(self._endpoint)
             parts = urlsplit(self._endpoint)
             port = parts.port or (443 if parts.scheme == "https" else 80)
             options |= {"host": parts.hostname, "port": port, "protocol": parts.scheme}
@@ -334,15 +332,6 @@ class Sessions:
             "retry_max_attempts": 1,
             "retry_timeout": limit,
         }
-
-    def _check_transport(self, proof: dict[str, Any]) -> None:
-        """Refuse to send credentials readable over a network."""
-        parts = urlsplit(self._endpoint)
-        if proof and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise AuthError(
-                f"endpoint {self._endpoint} is plain http on another machine:"
-                " credentials are not sent there"
-            )
 
 
 def _remember_tokens(connection: SnowflakeConnection) -> None:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._secrets import reference
 from orchestrator._tasks import AsyncConnectorExecutorMixin, TaskTemplate
+from orchestrator.connectors._frames import query_interface
 from orchestrator.connectors.snowflake._place import Place
 from orchestrator.connectors.snowflake._query import can_be_sent, check_text, is_date
 from orchestrator.connectors.snowflake._sessions import require_library
 from orchestrator.errors import ConfigurationError
-from orchestrator.io import DataFrame
-from orchestrator.models import NativeInterface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.io import DataFrame
     from orchestrator.models import SerializationContext
 
 TASK_TYPE = "snowflake"
@@ -92,15 +92,7 @@ class SnowflakeTask(AsyncConnectorExecutorMixin, TaskTemplate):
         **kwargs: Any,
     ) -> None:
         require_library()
-        if output_dataframe_type not in (None, DataFrame):
-            raise ConfigurationError(
-                f"task {name}: output_dataframe_type must be orchestrator.io.DataFrame,"
-                " a reference; read() makes pandas, polars or Arrow of it"
-            )
-        interface = NativeInterface(
-            inputs=dict(inputs or {}),
-            outputs={"results": DataFrame} if output_dataframe_type else {},
-        )
+        interface = query_interface(name, inputs, output_dataframe_type)
         try:
             self.place = Place.of_config(plugin_config)
             check_text(query_template, list(interface.inputs), batch=batch)
