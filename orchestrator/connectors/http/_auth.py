@@ -69,7 +69,8 @@ class Credentials:
     """Makes the headers that say who we are.
 
     Tokens are kept per client id and secret, so that a task with secrets of its own
-    never gets another's. ``redact`` knows those that were given, the last ones at least.
+    never gets another's. ``redact`` knows those that were given, the last ones at
+    least.
     """
 
     def __init__(
