@@ -22,6 +22,7 @@ from orchestrator.connectors.process import ProcessConnector, ProcessMeta
 from orchestrator.connectors.process._folder import JobFolder
 from orchestrator.connectors.process._view import look
 from orchestrator.errors import ConfigurationError, ResourceGoneError, TransientError
+from tests.connectors.measures import measured
 from tests.connectors.process_kit import (
     TOKEN,
     Gate,
@@ -120,6 +121,8 @@ async def test_a_running_command_tells_the_last_line_it_printed(
     assert resource.custom_info is not None
     assert resource.custom_info["pid"] == pid
     assert resource.custom_info["stdout_bytes"] > 0
+    # A pid is a number and measures nothing.
+    assert (await measured(connector, meta)).keys() == {"stdout_bytes", "stderr_bytes"}
     await gate.open()
     assert (await until_ended(connector, meta)).phase == TaskExecution.SUCCEEDED
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors._blocking import Blocking
+from orchestrator.connectors._measures import Measured
 from orchestrator.connectors.bigquery._clients import (
     Clients,
     endpoint_of,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.bigquery.job import QueryJob
 
+    from orchestrator._connector import Resource
+
 REMEMBERED = timedelta(days=180)
 """BigQuery keeps jobs for six months, of which the shortest have 181 days."""
 
@@ -43,7 +45,7 @@ THREADS = 10
 _TIMEOUT = timedelta(seconds=20)
 
 
-class BigQueryConnector(ConnectorSecretsMixin, AsyncConnector[BigQueryMeta]):
+class BigQueryConnector(ConnectorSecretsMixin, Measured[BigQueryMeta]):
     """Runs queries on BigQuery, each once per attempt.
 
     How, and why create is idempotent, is told in ``orchestrator.connectors.bigquery``.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator._config import Policy
-from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._blocking import Blocking
+from orchestrator.connectors._measures import Measured
 from orchestrator.connectors.databricks._body import Plan, RunConfig
 from orchestrator.connectors.databricks._clients import (
     Clients,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     )
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
+    from orchestrator._connector import Resource
+
 THREADS = 10
 """Calls at once: as many connections as the client keeps open to a host."""
 
@@ -56,7 +58,7 @@ _TIMEOUT = timedelta(seconds=20)
 _POLICY = Policy(find_timeout=timedelta(minutes=5), find_settle=timedelta(minutes=1))
 
 
-class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta]):
+class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
     """Runs tasks and jobs on Databricks, each once per attempt.
 
     How, and why, is told in ``orchestrator.connectors.databricks``.
@@ -81,6 +83,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
     name = "Databricks Connector"
     task_type_name = TASK_TYPE
     task_type_version = 0
+    not_measured = frozenset({"run_id", "job_id", "original_attempt_run_id"})
     metadata_type = DatabricksMeta
     policy = _POLICY
     runs_in = "loop"

@@ -11,8 +11,9 @@ from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._clock import Clock, SystemClock
 from orchestrator._config import Policy
-from orchestrator._connector import AsyncConnector, Resource
+from orchestrator._connector import Resource
 from orchestrator._secrets import ConnectorSecretsMixin
+from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._states import States
 from orchestrator.connectors.http import _answers, _hosts, _load, _templates
 from orchestrator.connectors.http._auth import Credentials, secret_references
@@ -55,7 +56,7 @@ _TERMINAL = frozenset(
 )
 
 
-class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
+class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
     """Runs jobs of the service that a definition declares.
 
     ``create`` can be repeated (class I) if the definition declares ``idempotency``;

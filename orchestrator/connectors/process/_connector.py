@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import Clock, SystemClock, duration_to_us
 from orchestrator._config import Policy
-from orchestrator._connector import AsyncConnector
 from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._ids import TOKEN
+from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.process import _command, _logs, _supervisor
 from orchestrator.connectors.process._folder import META, OUTPUTS, JobFolder
@@ -56,7 +56,7 @@ class _Plan:
     spec: _supervisor.Spec
 
 
-class ProcessConnector(AsyncConnector[ProcessMeta]):
+class ProcessConnector(Measured[ProcessMeta]):
     """Runs commands on this machine as detached jobs that survive the orchestrator.
 
     A job has a folder under *root*, named by its token. How it is started, at most
@@ -78,6 +78,7 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
     name = "Process Connector"
     task_type_name = "process"
     task_type_version = 0
+    not_measured = frozenset({"pid", "code", "signal"})
     metadata_type = ProcessMeta
     runs_in = "loop"
     # A look costs about a millisecond, and a folder that is gone does not come back.

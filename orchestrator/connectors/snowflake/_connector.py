@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._config import Policy
-from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors._custom import custom_of
+from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.snowflake import _history
 from orchestrator.connectors.snowflake._errors import (
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
     from snowflake.connector import SnowflakeConnection
 
+    from orchestrator._connector import Resource
+
 THREADS = 8
 """Calls at once, each with a session of its own."""
 
@@ -63,7 +65,7 @@ _UNREADABLE = (KeyError, TypeError, ValueError, OSError)
 _NOT_TASKS = frozenset({"account", "user", "database", "schema", "warehouse"})
 
 
-class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
+class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
     """Runs queries on Snowflake, each once per attempt.
 
     How jobs are found again is told in ``orchestrator.connectors.snowflake``.
@@ -90,6 +92,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
     name = "Snowflake Connector"
     task_type_name = TASK_TYPE
     task_type_version = 0
+    not_measured = frozenset({"error_code"})
     metadata_type = SnowflakeMeta
     runs_in = "loop"
 

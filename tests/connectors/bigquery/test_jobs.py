@@ -13,6 +13,7 @@ from orchestrator.connectors.bigquery import BigQueryConnector, BigQueryMeta
 from orchestrator.errors import PermanentError, ResourceGoneError, TransientError
 from orchestrator.io import DataFrame
 from tests.connectors.bigquery.kit import LOCATION, PROJECT, Attempt, attempt, task
+from tests.connectors.measures import measured
 from tests.emulators import Running, State
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ async def test_an_ended_job_tells_its_cost_and_its_results(
 ) -> None:
     """The reference is to the anonymous table; a task without outputs has none."""
     one = attempt()
-    told = await ended(connector, one)
+    meta = await one.create(connector)
+    told = await connector.get(meta)
     assert told.phase == TaskExecution.SUCCEEDED
     uri = f"bq://{PROJECT}:_anonymous.anon_{LOCATION}_{one.token}"
     assert told.outputs == {"results": DataFrame(uri)}
@@ -170,6 +172,10 @@ async def test_an_ended_job_tells_its_cost_and_its_results(
     assert told.custom_info["slot_millis"] > 0
     assert told.custom_info["cache_hit"] is False
     assert told.custom_info["stages_complete"] == told.custom_info["stages"] == 4
+    metrics = await measured(connector, meta)
+    assert metrics["total_bytes_billed"] == 10_485_760
+    assert metrics["slot_millis"] == told.custom_info["slot_millis"]
+    assert "cache_hit" not in metrics
     bare = await ended(connector, attempt(output_dataframe_type=None))
     assert (bare.phase, bare.outputs) == (TaskExecution.SUCCEEDED, None)
 

@@ -20,6 +20,7 @@ from tests.connectors.databricks.kit import (
     request_of,
     sdk,
 )
+from tests.connectors.measures import measured
 from tests.emulators import Running, State
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ async def test_a_run_tells_cluster_times_tasks_and_where_to_look(
     service: Running, connector: DatabricksConnector
 ) -> None:
     """What it cost, and the pages of run, cluster and driver."""
-    resource = await told(connector, attempt(program("logs=x")))
+    meta = await made(connector, attempt(program("logs=x")))
+    resource = await connector.get(meta, **SECRETS)
     info = resource.custom_info
     assert info is not None
     number = key_in(service, resource)
@@ -215,6 +217,9 @@ async def test_a_run_tells_cluster_times_tasks_and_where_to_look(
     assert (info["state"], info["result"]) == ("TERMINATED", "SUCCESS")
     assert info["termination_code"] == "SUCCESS"
     assert info["setup_ms"] == 1000
+    metrics = await measured(connector, meta, **SECRETS)
+    assert (metrics["setup_ms"], metrics["tasks.main.setup_ms"]) == (1000, 1000)
+    assert not [name for name in metrics if name.endswith("run_id")]
     assert info["start_time_ms"] <= info["end_time_ms"]
     assert info["tasks"]["main"]["run_id"] == number + 1
     assert info["tasks"]["main"]["attempt_number"] == 0

@@ -25,6 +25,7 @@ from orchestrator.errors import (
 from orchestrator.io import DataFrame
 from orchestrator.testing import ManualClock
 from tests.connectors.http.api import LOCATED, TOKEN, Api, batches, submit
+from tests.connectors.measures import measured
 
 BY_ID: dict[str, Any] = {"submit": {"job_id": "id"}}
 
@@ -396,6 +397,8 @@ async def test_links_and_details_are_shown(api: Api) -> None:
     ]
     assert resource.message == "half"
     assert resource.custom_info == {"state": "ACTIVE", "usd": 1.5, "progress": 50}
+    api.script("GET", body={"job": {**job, "percent": 75}})
+    assert await measured(connector, meta) == {"usd": 1.5, "progress": 75}
 
 
 async def test_a_job_id_with_slashes_stays_one_segment(api: Api) -> None:

@@ -19,6 +19,7 @@ from orchestrator.errors import (
 )
 from orchestrator.io import DataFrame
 from orchestrator.testing import State
+from tests.connectors.measures import measured
 from tests.connectors.snowflake.kit import Attempt, attempt, tell
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ async def test_a_query_runs_and_tells_what_it_cost(
     info = told.custom_info or {}
     assert (info["status"], info["query_id"]) == ("SUCCESS", meta.query_id)
     assert (info["rows_produced"], info["warehouse_size"]) == (1, "X-Small")
+    assert (await measured(connector, meta))["rows_produced"] == 1
     assert told.log_links is not None
     (link,) = told.log_links
     assert link.uri == (
