@@ -8,6 +8,7 @@ import sys
 import pytest
 from flyteidl2.core import literals_pb2
 
+from orchestrator._extras import how_to_install
 from orchestrator.flyte._msgpack import from_flyte, pack, to_flyte
 from tests.api.project import ROOT
 
@@ -49,7 +50,7 @@ def test_without_grpc_the_command_that_installs_it_is_named(used: str) -> None:
         text=True,
         check=False,
     )
-    assert "pip install 'orchestrator[grpc]'" in done.stdout, done.stderr
+    assert how_to_install("grpc") in done.stdout, done.stderr
 
 
 def test_structures_are_msgpack_on_the_wire_and_json_here() -> None:

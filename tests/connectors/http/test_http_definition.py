@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator._connector import implements
+from orchestrator._extras import how_to_install
 from orchestrator.connectors.http import HttpConnector, HttpDefinition, HttpTask
 from orchestrator.errors import ConfigurationError
 from tests.api.project import ROOT
@@ -207,7 +208,7 @@ def test_a_missing_library_is_told_at_once(
 ) -> None:
     """With the command that mends it."""
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'orchestrator\[http\]'"):
+    with pytest.raises(ConfigurationError, match=re.escape(how_to_install("http"))):
         HttpConnector(batches(URL))
 
 
