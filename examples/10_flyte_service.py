@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import _missing  # noqa: F401 - without its library it ends in one line
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Orchestrator, Policy, TaskTemplate
