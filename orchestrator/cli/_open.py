@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from orchestrator.errors import (
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 PREFIX_MIN = 8
 _FULL = 32
@@ -77,18 +78,27 @@ def with_store(
 ) -> int:
     """Run *command* on an existing store, of any revision unless it is to *check*."""
     load_connectors(getattr(options, "connectors", []))
-    url, config = existing_database(options), reading_config()
 
     async def body() -> int:
-        store = Store(url, config=config, clock=SystemClock(), faults=NO_FAULTS)
-        try:
-            if check:
-                await store.open()
+        async with opened_store(options, check=check) as store:
             return await command(store, options)
-        finally:
-            await store.close()
 
     return asyncio.run(body())
+
+
+@asynccontextmanager
+async def opened_store(
+    options: Namespace, *, check: bool = True
+) -> AsyncIterator[Store]:
+    """Open the existing store, and close it."""
+    url, config = existing_database(options), reading_config()
+    store = Store(url, config=config, clock=SystemClock(), faults=NO_FAULTS)
+    try:
+        if check:
+            await store.open()
+        yield store
+    finally:
+        await store.close()
 
 
 async def full_id(orch: Orchestrator, given: str) -> str:

@@ -132,7 +132,8 @@ def test_a_node_that_died_is_seen_and_its_lock_stays(cli: Cli) -> None:
 
 
 def test_a_node_at_work_is_seen_alive(cli: Cli) -> None:
-    """Asking for its lock does not disturb it."""
+    """Asking for its lock does not disturb it; wishes are said to be for it."""
+    execution_id = cli.accepted("x")
     code = (
         "import asyncio, sys\n"
         "from orchestrator import Orchestrator\n"
@@ -155,6 +156,8 @@ def test_a_node_at_work_is_seen_alive(cli: Cli) -> None:
         (node,) = cli("doctor", "--json").json["nodes"]
         assert (node["state"], node["pid"]) == ("alive", process.pid)
         assert node["lease_until"].endswith("Z")
+        said = cli("abort", execution_id)
+        assert said.out.endswith("will be aborted by the process that runs it\n")
         process.communicate("")
     assert process.returncode == 0
 
