@@ -15,6 +15,7 @@ from orchestrator._faults import NO_FAULTS
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._storage import Store
 from orchestrator.cli._load import load_connectors
+from orchestrator.cli._text import cut_ids
 from orchestrator.errors import (
     ExecutionNotFoundError,
     InvalidInputError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PREFIX_MIN = 8
 _FULL = 32
+_CANDIDATES = 5
 _PREFIX = re.compile(r"[0-9a-f]+")
 _DESCRIPTION = f"must be 32 hex digits, or {PREFIX_MIN} or more from its start"
 
@@ -114,11 +116,14 @@ async def full_id(orch: Orchestrator, given: str) -> str:
     if len(prefix) == _FULL:
         return prefix
     # Newest first, and "g" is above every digit: the first rows below are those.
-    rows = await orch.list(after=prefix + "g", limit=2)
-    matches = [row.id for row in rows if row.id.startswith(prefix)]
-    if not matches:
+    rows = await orch.list(after=prefix + "g", limit=_CANDIDATES + 1)
+    found = [row for row in rows if row.id.startswith(prefix)]
+    if not found:
         raise ExecutionNotFoundError(given)
-    if len(matches) > 1:
-        problem = f"{given!r} fits {matches[0]} and others: give more of it"
+    if len(found) > 1:
+        cuts = zip(cut_ids([row.id for row in found]), found, strict=True)
+        told = [f"{cut} ({row.name}, {row.phase})" for cut, row in cuts][:_CANDIDATES]
+        more = " and more" if len(found) > _CANDIDATES else ""
+        problem = f"{given!r} may be {', '.join(told)}{more}: give more of it"
         raise InvalidInputError("id", problem)
-    return matches[0]
+    return found[0].id
