@@ -104,7 +104,8 @@ def _unattended(phases: Counter[str], at_work: Sequence[Node]) -> Iterator[Probl
     live = sum(phases[phase] for phase in LIVE)
     if live and not any(node.state == ALIVE for node in at_work):
         text = f"{live} live executions, and no process is at work on this database"
-        yield Problem("unattended", None, text, "start the program that runs them")
+        advice = "start a program that registers their connectors and opens it"
+        yield Problem("unattended", None, text, advice)
 
 
 # What waits
