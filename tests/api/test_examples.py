@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,36 +11,13 @@ import pytest
 
 from orchestrator._extras import how_to_install
 from tests.api.project import ROOT
+from tests.support.example import run, start
 from tests.support.without import without
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-TIMEOUT_S = 45.0
-
-
-def start(
-    folder: Path, name: str, *arguments: str, **environ: str
-) -> subprocess.CompletedProcess[str]:
-    """Run an example as a user would."""
-    return subprocess.run(
-        [sys.executable, ROOT / "examples" / name, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def run(folder: Path, name: str, *arguments: str, **environ: str) -> str:
-    """Run an example as a user would, and return what it printed."""
-    done = start(folder, name, *arguments, **environ)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
 
 
 def phases(database: Path) -> list[tuple[str, str]]:
@@ -197,6 +172,7 @@ def test_a_web_app_accepts_a_job_once_and_deletes_one(tmp_path: Path) -> None:
         ("09_http_api.py", "httpx", how_to_install("http")),
         ("09_http_api.py", "yaml", how_to_install("http")),
         ("10_flyte_service.py", "grpc", how_to_install("grpc")),
+        ("11_flyte_tasks.py", "flyte", "pip install '/path/to/checkout[flyte]'"),
         ("12_fastapi.py", "fastapi", "pip install fastapi uvicorn httpx"),
         ("12_fastapi.py", "httpx", "pip install fastapi uvicorn httpx"),
     ],
