@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ async def main() -> None:
                 states=list(State),
                 map_state=STATES.__getitem__,
                 poll_every=timedelta(milliseconds=10),
+                progress=partial(print, file=sys.stderr),
             )
             print(f"{report}\n")
         print(f"the service made {len(service.jobs())} jobs")

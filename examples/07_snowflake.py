@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
+import _missing  # noqa: F401 - without its library it ends in one line
+
 from orchestrator import Orchestrator, Policy
 from orchestrator.connectors import ConnectorRegistry
 from orchestrator.connectors.snowflake import (

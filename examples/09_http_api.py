@@ -15,6 +15,8 @@ import asyncio
 import os
 from pathlib import Path
 
+import _missing  # noqa: F401 - without its library it ends in one line
+
 from orchestrator import Orchestrator
 from orchestrator.connectors import ConnectorRegistry
 from orchestrator.connectors.http import HttpConnector, HttpTask

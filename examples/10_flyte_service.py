@@ -1,7 +1,7 @@
 """A service that speaks Flyte's protocol, driven durably: RemoteConnector.
 
 The service is this library's own, in another process; any other one (Python, Go) is
-used the same way. Needs: pip install 'orchestrator[grpc]'. Run it without arguments;
+used the same way. Needs the extra ``grpc``. Run it without arguments;
 ``serve`` is what the other process runs.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import _missing  # noqa: F401 - without its library it ends in one line
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Orchestrator, Policy, TaskTemplate

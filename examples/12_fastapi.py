@@ -1,6 +1,6 @@
 """Jobs behind an HTTP API: an Orchestrator in the lifespan of a FastAPI app.
 
-    pip install fastapi uvicorn
+    pip install fastapi uvicorn httpx
     uvicorn --app-dir examples 12_fastapi:app
 
 ``POST /jobs`` accepts a job, and with the same ``Idempotency-Key`` the same one;
@@ -19,6 +19,7 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
+import _missing  # noqa: F401 - without its library it ends in one line
 import httpx
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Request

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from orchestrator._extras import how_to_install
 from orchestrator._secrets._references import MOUNT, SecretReference
 from orchestrator.errors import ConfigurationError, SecretNotFoundError
 
@@ -148,7 +149,7 @@ class KeyringSecrets:
         try:
             import keyring  # noqa: PLC0415 - optional
         except ImportError as error:
-            message = "keyring is missing: pip install 'orchestrator[keyring]'"
+            message = f"keyring is missing: {how_to_install('keyring')}"
             raise ConfigurationError(message) from error
         self._get = keyring.get_password
         self._service = service

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import fcntl
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,8 +13,9 @@ from orchestrator._phase import LIVE, Hold, Phase
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator._storage import HEAD, INVARIANTS
 from orchestrator.cli._errors import DID_NOT_SUCCEED, OK
+from orchestrator.cli._nodes import ALIVE, Node, nodes
 from orchestrator.cli._open import with_store
-from orchestrator.cli._text import iso, one_line, print_fields, print_json, print_table
+from orchestrator.cli._text import one_line, print_fields, print_json, print_table
 from orchestrator.errors import ConnectorNotFoundError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -54,19 +51,6 @@ class Problem:
     executions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A process that runs ticks, or ran them until it died."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    started_at: str
-    lease_until: str
-    state: str
-
-
 def doctor(options: Namespace) -> int:
     """Look at everything that may wait for a person; exit 1 if anything does."""
     if options.days < 0:
@@ -76,14 +60,13 @@ def doctor(options: Namespace) -> int:
 
 async def _doctor(store: Store, options: Namespace) -> int:
     now = SystemClock().now_us()
-    rows = await store.nodes()
-    nodes = await asyncio.to_thread(lambda: [_node(row, now) for row in rows])
+    at_work = await nodes(store)
     phases: Counter[str] = Counter()
     for (_, phase), count in (await store.counts()).items():
         phases[phase] += count
     owed = [job async for job in _orphans(store, now, options.days)]
     problems = [
-        *_unattended(phases, nodes),
+        *_unattended(phases, at_work),
         *[_stuck(e, now) for e in await store.stuck(now - _us(OVERDUE))],
         *[problem for problem in owed if problem.kind == "orphan"],
     ]
@@ -96,7 +79,7 @@ async def _doctor(store: Store, options: Namespace) -> int:
         "database": store.path,
         "schema": HEAD,
         "files": store.sizes(),
-        "nodes": [asdict(node) for node in nodes],
+        "nodes": [asdict(node) for node in at_work],
         "executions": {phase: phases[phase] for phase in Phase if phases[phase]},
         "jobs_to_delete": sum(problem.kind == "due" for problem in owed),
         "audit": _audited(found) if options.audit else None,
@@ -117,50 +100,12 @@ def _us(duration: timedelta) -> int:
 # Who is at work
 
 
-def _node(row: Any, now: int) -> Node:
-    state = "alive"
-    if _is_dead(row.host, row.lock_path):
-        state = "dead"
-    elif row.until < now:
-        state = "silent"
-    return Node(
-        id=row.id,
-        host=row.host,
-        pid=row.pid,
-        version=row.version,
-        started_at=iso(to_datetime(row.started_at)),
-        lease_until=iso(to_datetime(row.until)),
-        state=state,
-    )
-
-
-def _is_dead(host: str, lock_path: str | None) -> bool:
-    """Tell whether a node of this host let its lock go, without taking it away.
-
-    A shared lock is asked for and given back: whoever wants the file for good at
-    this very moment sees it taken, and asks again with its next heartbeat.
-    """
-    if lock_path is None or host != os.uname().nodename:
-        return False
-    try:
-        descriptor = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno == errno.ENOENT
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _unattended(phases: Counter[str], nodes: Sequence[Node]) -> Iterator[Problem]:
+def _unattended(phases: Counter[str], at_work: Sequence[Node]) -> Iterator[Problem]:
     live = sum(phases[phase] for phase in LIVE)
-    if live and not any(node.state == "alive" for node in nodes):
+    if live and not any(node.state == ALIVE for node in at_work):
         text = f"{live} live executions, and no process is at work on this database"
-        yield Problem("unattended", None, text, "start the program that runs them")
+        advice = "start a program that registers their connectors and opens it"
+        yield Problem("unattended", None, text, advice)
 
 
 # What waits
@@ -281,12 +226,12 @@ def _print(report: dict[str, Any], problems: Sequence[Problem]) -> None:
     if report["audit"] is not None:
         broken = sum(bool(each["broken"]) for each in report["audit"])
         print(f"\ninvariants: {len(report['audit'])} checked, {broken} broken")
-    nodes = report["nodes"]
-    print(f"\nnodes: {len(nodes)}")
-    if nodes:
+    at_work = report["nodes"]
+    print(f"\nnodes: {len(at_work)}")
+    if at_work:
         heads = ("NODE", "STATE", "HOST", "PID", "VERSION", "STARTED")
         columns = ("id", "state", "host", "pid", "version", "started_at")
-        print_table(heads, ([node[c] for c in columns] for node in nodes))
+        print_table(heads, ([node[c] for c in columns] for node in at_work))
     print(f"\nproblems: {len(problems)}")
     if problems:
         print_table(

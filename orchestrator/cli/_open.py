@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from orchestrator._faults import NO_FAULTS
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._storage import Store
 from orchestrator.cli._load import load_connectors
+from orchestrator.cli._text import cut_ids
 from orchestrator.errors import (
     ExecutionNotFoundError,
     InvalidInputError,
@@ -22,10 +24,11 @@ from orchestrator.errors import (
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 PREFIX_MIN = 8
 _FULL = 32
+_CANDIDATES = 5
 _PREFIX = re.compile(r"[0-9a-f]+")
 _DESCRIPTION = f"must be 32 hex digits, or {PREFIX_MIN} or more from its start"
 
@@ -77,18 +80,27 @@ def with_store(
 ) -> int:
     """Run *command* on an existing store, of any revision unless it is to *check*."""
     load_connectors(getattr(options, "connectors", []))
-    url, config = existing_database(options), reading_config()
 
     async def body() -> int:
-        store = Store(url, config=config, clock=SystemClock(), faults=NO_FAULTS)
-        try:
-            if check:
-                await store.open()
+        async with opened_store(options, check=check) as store:
             return await command(store, options)
-        finally:
-            await store.close()
 
     return asyncio.run(body())
+
+
+@asynccontextmanager
+async def opened_store(
+    options: Namespace, *, check: bool = True
+) -> AsyncIterator[Store]:
+    """Open the existing store, and close it."""
+    url, config = existing_database(options), reading_config()
+    store = Store(url, config=config, clock=SystemClock(), faults=NO_FAULTS)
+    try:
+        if check:
+            await store.open()
+        yield store
+    finally:
+        await store.close()
 
 
 async def full_id(orch: Orchestrator, given: str) -> str:
@@ -104,11 +116,14 @@ async def full_id(orch: Orchestrator, given: str) -> str:
     if len(prefix) == _FULL:
         return prefix
     # Newest first, and "g" is above every digit: the first rows below are those.
-    rows = await orch.list(after=prefix + "g", limit=2)
-    matches = [row.id for row in rows if row.id.startswith(prefix)]
-    if not matches:
+    rows = await orch.list(after=prefix + "g", limit=_CANDIDATES + 1)
+    found = [row for row in rows if row.id.startswith(prefix)]
+    if not found:
         raise ExecutionNotFoundError(given)
-    if len(matches) > 1:
-        problem = f"{given!r} fits {matches[0]} and others: give more of it"
+    if len(found) > 1:
+        cuts = zip(cut_ids([row.id for row in found]), found, strict=True)
+        told = [f"{cut} ({row.name}, {row.phase})" for cut, row in cuts][:_CANDIDATES]
+        more = " and more" if len(found) > _CANDIDATES else ""
+        problem = f"{given!r} may be {', '.join(told)}{more}: give more of it"
         raise InvalidInputError("id", problem)
-    return matches[0]
+    return found[0].id

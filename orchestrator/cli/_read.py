@@ -9,6 +9,7 @@ from orchestrator.cli._errors import OK
 from orchestrator.cli._load import pairs
 from orchestrator.cli._open import full_id, with_database
 from orchestrator.cli._text import (
+    cut_ids,
     one_line,
     print_fields,
     print_json,
@@ -48,8 +49,10 @@ async def _ls(orch: Orchestrator, options: Namespace) -> int:
     print_table(
         heads,
         (
-            (e.id, e.phase, short(e.submitted_at), e.name, words_of(e))
-            for e in executions
+            (cut, e.phase, short(e.submitted_at), e.name, words_of(e))
+            for cut, e in zip(
+                cut_ids([e.id for e in executions]), executions, strict=True
+            )
         ),
     )
     if len(executions) == options.limit:

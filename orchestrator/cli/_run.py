@@ -108,7 +108,8 @@ def conclude(execution: Execution, *, as_json: bool) -> int:
     if as_json:
         print_json(record(execution))
     elif succeeded:
-        print(to_json(dict(execution.outputs or {})))
+        if execution.outputs:
+            print(to_json(dict(execution.outputs)))
     else:
         words = execution.error_message or execution.message or "no message"
         text = f"{execution.phase} [{execution.error_code}]: {words}"

@@ -97,6 +97,17 @@ def short(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def cut_ids(ids: Sequence[str]) -> list[str]:
+    """Return *ids*, cut to one length that tells them apart, 12 or more characters.
+
+    The first 12 are the millisecond of the submission.
+    """
+    length = 12
+    while len({i[:length] for i in ids}) < len(set(ids)):
+        length += 1
+    return [i[:length] for i in ids]
+
+
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print aligned columns; on a terminal the last one is cut to its width."""
     table = [[one_line("" if c is None else str(c)) for c in row] for row in rows]

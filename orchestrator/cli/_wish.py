@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator.cli._errors import OK
-from orchestrator.cli._open import full_id, with_database
+from orchestrator.cli._nodes import runner
+from orchestrator.cli._open import full_id, opened_store, with_database
 from orchestrator.cli._run import conclude, follow
-from orchestrator.cli._text import print_json, record
+from orchestrator.cli._text import one_line, print_json, record
 from orchestrator.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -23,14 +24,22 @@ def _tell(execution: Execution, words: str, *, as_json: bool) -> int:
     if as_json:
         print_json(record(execution))
     else:
-        print(f"{execution.id} {words}")
+        print(one_line(f"{execution.id} {words}"))
     return OK
+
+
+async def _runner(options: Namespace, execution: Execution) -> str:
+    async with opened_store(options) as store:
+        return await runner(store, execution)
 
 
 def abort(options: Namespace) -> int:
     """Record the wish; with ``--wait`` return when the execution is terminal."""
-    carries_out = options.wait and bool(options.connectors)
-    return with_database(options, _abort, start=carries_out)
+    return with_database(options, _abort, start=_carries_out(options))
+
+
+def _carries_out(options: Namespace) -> bool:
+    return options.wait and bool(options.connectors)
 
 
 async def _abort(orch: Orchestrator, options: Namespace) -> int:
@@ -40,9 +49,15 @@ async def _abort(orch: Orchestrator, options: Namespace) -> int:
         words = f"is {execution.phase} already"
         return _tell(execution, words, as_json=options.json)
     await handle.abort(options.reason)
+    kind = (execution.task_type, execution.task_version)
+    here = _carries_out(options) and kind in DEFAULT_REGISTRY
+    who = "this process" if here else await _runner(options, execution)
+    words = f"will be aborted by {who}"
     if not options.wait:
-        words = "will be aborted by the process that runs it"
         return _tell(await handle.get(), words, as_json=options.json)
+    if not options.json:
+        until = "waiting until its job is confirmed ended"
+        print(one_line(f"{handle.id} {words}; {until}"), file=sys.stderr, flush=True)
     execution = await follow(handle, options.timeout, quiet=options.json)
     return _tell(execution, f"is {execution.phase}", as_json=options.json)
 
@@ -84,7 +99,8 @@ async def _resolve(orch: Orchestrator, options: Namespace) -> int:
         give_up=options.give_up,
     )
     execution = await orch.get(execution.id)
-    words = "is resolved; the process that runs it goes on from there"
+    who = await _runner(options, execution)
+    words = f"is resolved; {who} goes on from there"
     return _tell(execution, words, as_json=options.json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from orchestrator._extras import how_to_install
 from orchestrator.errors import ConfigurationError
 
 
@@ -22,6 +23,4 @@ def require(module: str, *, service: str, package: str, extra: str) -> None:
         ConfigurationError: It is not.
     """
     if not is_installed(module):
-        raise ConfigurationError(
-            f"{service} needs {package}: pip install 'orchestrator[{extra}]'"
-        )
+        raise ConfigurationError(f"{service} needs {package}: {how_to_install(extra)}")

@@ -3,11 +3,11 @@
 ``serve`` and ``ConnectorServer`` offer our connectors as Flyte's
 ``AsyncConnectorService``, so that a Flyte cluster is the engine, or, durable, only
 the caller. ``RemoteConnector`` uses any such service, whatever it is written in, as
-a connector here. See docs/flyte.md. They need ``pip install 'orchestrator[grpc]'``.
+a connector here. See docs/flyte.md; they need the extra ``grpc``.
 
 ``install`` makes the connectors that are registered with the ``flyte`` package known
 here, lets its task objects be submitted, and puts their local runs on a durable
-engine. See docs/flyte-install.md. It needs ``pip install 'orchestrator[flyte]'``.
+engine. See docs/flyte-install.md; it needs the extra ``flyte``.
 
 Nothing of gRPC or ``flyte`` is imported before it is needed.
 """

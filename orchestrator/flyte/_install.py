@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from orchestrator._extras import how_to_install
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator.errors import ConfigurationError
 
@@ -69,7 +70,7 @@ def uninstall() -> None:
 
 def _require_flyte() -> None:
     """Raise if the flyte package is missing or too old."""
-    advice = "pip install 'orchestrator[flyte]'"
+    advice = how_to_install("flyte")
     try:
         flyte = import_module("flyte")
         import_module("flyte.connectors")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from orchestrator._extras import how_to_install
 from orchestrator.errors import ConfigurationError
-
-INSTALL = "pip install 'orchestrator[grpc]'"
 
 
 def require(*modules: str) -> None:
@@ -22,5 +21,7 @@ def require(*modules: str) -> None:
         try:
             import_module(module)
         except ImportError as error:
-            what = f"{module} is not installed, which Flyte's protocol needs: {INSTALL}"
-            raise ConfigurationError(what) from error
+            raise ConfigurationError(
+                f"{module} is not installed, which Flyte's protocol needs:"
+                f" {how_to_install('grpc')}"
+            ) from error

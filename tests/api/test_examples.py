@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator._extras import how_to_install
 from tests.api.project import ROOT
+from tests.support.example import run, start
+from tests.support.without import without
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TIMEOUT_S = 45.0
-
-
-def run(folder: Path, name: str, *arguments: str, **environ: str) -> str:
-    """Run an example as a user would, and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / name, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
 def phases(database: Path) -> list[tuple[str, str]]:
@@ -177,6 +161,31 @@ def test_a_web_app_accepts_a_job_once_and_deletes_one(tmp_path: Path) -> None:
         "SUCCEEDED",
         "ABORTED",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "told"),
+    [
+        ("06_bigquery.py", "google.cloud.bigquery", how_to_install("bigquery")),
+        ("07_snowflake.py", "snowflake", how_to_install("snowflake")),
+        ("08_databricks.py", "databricks", how_to_install("databricks")),
+        ("09_http_api.py", "httpx", how_to_install("http")),
+        ("09_http_api.py", "yaml", how_to_install("http")),
+        ("10_flyte_service.py", "grpc", how_to_install("grpc")),
+        ("11_flyte_tasks.py", "flyte", "pip install '/path/to/checkout[flyte]'"),
+        ("12_fastapi.py", "fastapi", "pip install fastapi uvicorn httpx"),
+        ("12_fastapi.py", "httpx", "pip install fastapi uvicorn httpx"),
+    ],
+)
+def test_an_example_without_its_library_ends_in_one_line(
+    tmp_path: Path, name: str, missing: str, told: str
+) -> None:
+    """Which says what to install."""
+    (tmp_path / "sitecustomize.py").write_text(without(missing))
+    done = start(tmp_path, name, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 1
+    assert done.stderr.endswith(f": {told}\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator import _extras
 from tests.api.project import ROOT
 
 if TYPE_CHECKING:
@@ -152,6 +154,32 @@ def test_the_command_is_installed_with_the_wheel(installed: Path) -> None:
     assert "orchestrator.cli" in script.read_text()
     shown = _python(str(script), "--help", cwd=installed, path=installed)
     assert "usage" in shown.lower()
+
+
+def test_a_missing_extra_is_told_by_its_own_distributions(installed: Path) -> None:
+    """As the wheel's metadata has them: our own name may be a stranger's elsewhere."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    names = [name for name in extras if name not in ("test", "dev")]
+    code = "import sys; from orchestrator._extras import how_to_install as how;"
+    told = _python(
+        *("-c", f"{code} print(*map(how, sys.argv[1:]), sep='\\n')", *names),
+        cwd=installed,
+        path=installed,
+    )
+    assert [shlex.split(line) for line in told.splitlines()] == [
+        ["pip", "install", *sorted(extras[name])] for name in names
+    ]
+
+
+def test_a_checkout_that_is_not_installed_is_told_by_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also beside the metadata of a stranger of our name."""
+    for found in (None, [], ["rich>=13", "other>=1; extra == 'other'"]):
+        monkeypatch.setattr(_extras, "requires", lambda _, found=found: found)
+        assert _extras.how_to_install("http") == f"pip install '{ROOT}[http]'"
 
 
 _OWN = ("test", "dev", "flyte")

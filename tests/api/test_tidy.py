@@ -56,6 +56,7 @@ FORBIDDEN_WORDS = tuple(
         ("deb.", "debian"),
         ("TO", "DO"),
         ("FIX", "ME"),
+        ("pip install 'orch", "estrator"),  # an index may have a stranger's
         ("<<<<", "<<<"),
         (">>>>", ">>>"),
     )

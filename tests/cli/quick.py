@@ -66,6 +66,8 @@ class QuickConnector(AsyncConnector[QuickMeta]):
                 return Resource(TaskExecution.RUNNING, message="going on")
             case "fail":
                 return Resource(TaskExecution.FAILED, message="no \x1b[31mluck")
+            case "silent":
+                return Resource(TaskExecution.SUCCEEDED)
             case mode:
                 return Resource(TaskExecution.SUCCEEDED, outputs={"said": mode})
 
@@ -93,6 +95,13 @@ INTERFACE = NativeInterface(
 )
 task = TaskTemplate(name="quick_task", interface=INTERFACE, task_type="quick")
 hostile = TaskTemplate(name=HOSTILE, interface=INTERFACE, task_type="quick")
+
+
+silent = TaskTemplate(
+    name="silent",
+    interface=NativeInterface(inputs=INTERFACE.inputs, outputs={}),
+    task_type="quick",
+)
 
 
 def deleting() -> TaskTemplate:

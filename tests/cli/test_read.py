@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.cli._text import cut_ids
 from tests.api.project import ROOT
 from tests.cli.conftest import QUICK
 
@@ -141,7 +143,26 @@ def test_an_id_may_be_cut_if_what_is_left_is_unique(cli: Cli) -> None:
     cli.accepted("y")
     said = cli("show", execution_id[:8])
     assert said.code == 2
-    assert "and others: give more of it" in said.err
+    assert said.err.endswith("(quick_task, QUEUED): give more of it\n")
+    candidates = re.findall(r"([0-9a-f]+) \(quick_task", said.err)
+    assert candidates[1] == execution_id[: len(candidates[1])]
+    shown = [line.split()[0] for line in cli("ls").out.splitlines()[1:]]
+    assert shown == candidates
+    assert len({len(cut) for cut in shown}) == 1
+    for _ in range(4):
+        cli.accepted("z")
+    said = cli("show", execution_id[:8])
+    assert said.err.count("quick_task, QUEUED") == 5
+    assert said.err.endswith(" and more: give more of it\n")
+
+
+@pytest.mark.parametrize(
+    ("ids", "length"),
+    [([], 12), (["a" * 32], 12), (["a" * 32, "a" * 20 + "b" * 12], 21)],
+)
+def test_ids_are_cut_to_what_tells_them_apart(ids: list[str], length: int) -> None:
+    """Those of one millisecond have 12 characters in common."""
+    assert cut_ids(ids) == [i[:length] for i in ids]
 
 
 def test_show_and_history_tell_the_whole_life(cli: Cli) -> None:

@@ -26,6 +26,14 @@ def test_success_prints_the_outputs_and_tells_the_way_on_stderr(cli: Cli) -> Non
     assert [c for c in causes if c in said.err] == causes
 
 
+def test_a_task_without_outputs_prints_nothing_for_programs(cli: Cli) -> None:
+    """The record of ``--json`` has all there is."""
+    said = cli.run("silent", task="silent")
+    assert (said.code, said.out) == (0, "")
+    assert "REMOTE_SUCCEEDED" in said.err
+    assert not cli.run("silent", "--json", task="silent").json["outputs"]
+
+
 def test_failure_is_exit_code_1(cli: Cli) -> None:
     """The message is on standard error, cleaned."""
     said = cli.run("fail")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +13,11 @@ import pytest
 from orchestrator._machine import chart
 from orchestrator._storage import HEAD
 from tests.api.project import ROOT
-from tests.cli.conftest import QUICK
+from tests.cli.conftest import QUICK, TRIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cli.conftest import Cli
 
 # A command's event loop is its own: nobody else waits for it.
@@ -131,8 +133,9 @@ def test_a_node_that_died_is_seen_and_its_lock_stays(cli: Cli) -> None:
     assert cli("doctor", "--json").json["nodes"] == []
 
 
-def test_a_node_at_work_is_seen_alive(cli: Cli) -> None:
-    """Asking for its lock does not disturb it."""
+@contextmanager
+def at_work(cli: Cli, **environ: str) -> Iterator[int]:
+    """Let a process without any connector be at work, and yield its pid."""
     code = (
         "import asyncio, sys\n"
         "from orchestrator import Orchestrator\n"
@@ -145,18 +148,38 @@ def test_a_node_at_work_is_seen_alive(cli: Cli) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=cli.folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), **environ},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
-        (node,) = cli("doctor", "--json").json["nodes"]
-        assert (node["state"], node["pid"]) == ("alive", process.pid)
-        assert node["lease_until"].endswith("Z")
+        yield process.pid
         process.communicate("")
     assert process.returncode == 0
+
+
+def test_a_node_at_work_is_seen_alive(cli: Cli) -> None:
+    """Asking for its lock does not disturb it; wishes are said to be for it."""
+    execution_id = cli.accepted("x")
+    with at_work(cli) as pid:
+        (node,) = cli("doctor", "--json").json["nodes"]
+        assert (node["state"], node["pid"]) == ("alive", pid)
+        assert node["lease_until"].endswith("Z")
+        said = cli("abort", execution_id)
+        assert said.out.endswith("will be aborted by the process that runs it\n")
+
+
+def test_a_wish_for_what_no_node_has_a_connector_of_says_so(cli: Cli) -> None:
+    """Somebody is at work, but not for this task type."""
+    execution_id, said = cli.going_on("never"), None
+    with at_work(cli, ORCHESTRATOR_MISSING_CONNECTOR_GRACE="0"):
+        for _ in range(TRIES):
+            said = cli("abort", execution_id)
+            if "none at work has it" in said.out:
+                return
+    raise AssertionError(said)
 
 
 def test_db_current_and_upgrade(cli: Cli) -> None:

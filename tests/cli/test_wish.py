@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.may_block
 
 HERE = ("--connectors", QUICK)
+NOBODY = (
+    "a process that loads the connector of '{}' (start one: none is at work on this"
+    " database)"
+)
 
 
 def test_abort_is_a_wish_that_the_next_process_carries_out(cli: Cli) -> None:
@@ -22,12 +26,16 @@ def test_abort_is_a_wish_that_the_next_process_carries_out(cli: Cli) -> None:
     execution_id = cli.going_on("never", task="deleting")
     said = cli("abort", execution_id, "--reason", "not\x1b[31m needed")
     assert (said.code, said.err) == (0, "")
-    assert "will be aborted" in said.out
+    assert (
+        said.out == f"{execution_id} will be aborted by {NOBODY.format('deleting')}\n"
+    )
     record = cli("show", execution_id, "--json").json
     assert record["abort_reason"] == "not needed"
     assert record["phase"] == "RUNNING"
     done = cli("abort", execution_id, "--wait", *HERE, "--timeout", "10")
     assert done.code == 0
+    told = f"{execution_id} will be aborted by this process; waiting until its job is"
+    assert done.err.startswith(told)
     assert cli("show", execution_id, "--json").json["phase"] == "ABORTED"
 
 
@@ -44,7 +52,12 @@ def test_abort_with_wait_gives_up_after_its_timeout(cli: Cli) -> None:
     execution_id = cli.going_on("never")
     said = cli("abort", execution_id, "--wait", "--timeout", "0.1")
     assert said.code == 1
-    assert "not terminal after 0.1 s" in said.err
+    waiting, error = said.err.splitlines()[0], said.err.splitlines()[-1]
+    who = NOBODY.format("quick")
+    assert waiting.startswith(f"{execution_id} will be aborted by {who}; waiting")
+    assert "not terminal after 0.1 s" in error
+    quiet = cli("abort", execution_id, "--wait", "--timeout", "0", "--json")
+    assert quiet.err.count("\n") == 1
 
 
 def test_retry_submits_the_same_again(cli: Cli) -> None:

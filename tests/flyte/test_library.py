@@ -8,18 +8,12 @@ import sys
 import pytest
 from flyteidl2.core import literals_pb2
 
+from orchestrator._extras import how_to_install
 from orchestrator.flyte._msgpack import from_flyte, pack, to_flyte
 from tests.api.project import ROOT
+from tests.support.without import without
 
-WITHOUT = """
-import sys
-
-class Nothing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"grpc", "grpc_health", "prometheus_client"}:
-            raise ModuleNotFoundError(f"No module named {name!r}")
-
-sys.meta_path.insert(0, Nothing())
+USE = """
 import orchestrator.connectors, orchestrator.flyte
 from orchestrator.cli import main
 from orchestrator.errors import ConfigurationError
@@ -42,14 +36,15 @@ except ConfigurationError as error:
 )
 def test_without_grpc_the_command_that_installs_it_is_named(used: str) -> None:
     """At the import or the constructor, not in the middle of a job."""
+    code = without("grpc", "grpc_health", "prometheus_client") + USE
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, used],
+        [sys.executable, "-c", code, used],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "pip install 'orchestrator[grpc]'" in done.stdout, done.stderr
+    assert how_to_install("grpc") in done.stdout, done.stderr
 
 
 def test_structures_are_msgpack_on_the_wire_and_json_here() -> None:

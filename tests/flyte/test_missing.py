@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from types import ModuleType
 
 import pytest
 
+from orchestrator._extras import how_to_install
 from orchestrator.errors import ConfigurationError
 from orchestrator.flyte import install, uninstall
 
@@ -17,9 +19,7 @@ def test_a_missing_flyte_is_named_with_the_command_that_installs_it(
 ) -> None:
     """By ``install``, not in the middle of a job."""
     monkeypatch.setitem(sys.modules, "flyte", None)
-    with pytest.raises(
-        ConfigurationError, match=r"pip install 'orchestrator\[flyte\]'"
-    ):
+    with pytest.raises(ConfigurationError, match=re.escape(how_to_install("flyte"))):
         install()
     uninstall()
 

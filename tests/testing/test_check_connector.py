@@ -259,6 +259,40 @@ class DeletesOnce(JobServerI):
         await super().delete(resource_meta)
 
 
+class DeletesForGood(JobServerI):
+    """Its service forgets a job that is deleted; deleting nothing is no error."""
+
+    def __init__(self, client: JobClient) -> None:
+        super().__init__(client, policy=Policy(gone_grace=timedelta(seconds=3)))
+        self._forgotten: set[str] = set()
+
+    async def get(self, resource_meta: JobMeta, **kwargs: Any) -> Resource:
+        if resource_meta.job_id in self._forgotten:
+            raise ResourceGoneError("no such job")
+        return await super().get(resource_meta)
+
+    async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
+        if resource_meta.job_id not in self._forgotten:
+            await super().delete(resource_meta)
+            self._forgotten.add(resource_meta.job_id)
+
+
+async def test_gone_grace_is_waited_for_and_told(
+    check: Check, client: JobClient
+) -> None:
+    """A life may last longer by it; what is under way is told as it begins."""
+    told: list[str] = []
+    timeout = timedelta(seconds=2)
+    report = await check(DeletesForGood(client), timeout=timeout, progress=told.append)
+    report.assert_ok()
+    assert told[0].startswith("a life of the task may take 2 s; in it the policy's")
+    names = [line.removesuffix(" ...") for line in told if line.endswith(" ...")]
+    assert names == [check.name for check in report.checks]
+    assert [line.partition(" after ")[0] for line in told[2::2]] == [
+        f"{check.name}: {check.outcome}" for check in report.checks
+    ]
+
+
 class DeletesTheLiving(JobServerI):
     async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
         if (await self.get(resource_meta)).phase == TaskExecution.SUCCEEDED:

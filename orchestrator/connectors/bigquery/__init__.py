@@ -1,6 +1,6 @@
 """BigQuery: BigQueryConnector and BigQueryTask, for queries as durable jobs.
 
-Needs the extra: ``pip install 'orchestrator[bigquery]'``. ::
+Needs the extra: ``pip install '/path/to/checkout[bigquery]'``. ::
 
     from orchestrator.connectors import ConnectorRegistry
     from orchestrator.connectors.bigquery import (

@@ -1,6 +1,6 @@
 """Databricks: DatabricksConnector and DatabricksTask, for runs as durable jobs.
 
-Needs the extra: ``pip install 'orchestrator[databricks]'``. ::
+Needs the extra: ``pip install '/path/to/checkout[databricks]'``. ::
 
     from orchestrator.connectors import ConnectorRegistry
     from orchestrator.connectors.databricks import (

@@ -29,7 +29,7 @@ secret to ``token_url`` alone); redirects and URLs that the service gives are fo
 only there. Neither an input nor a job id can choose the host or leave its place in a
 path.
 
-The extra ``http`` brings what is needed: ``pip install 'orchestrator[http]'``.
+The extra ``http`` brings what is needed: ``pip install '/path/to/checkout[http]'``.
 """
 
 from __future__ import annotations

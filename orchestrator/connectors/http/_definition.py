@@ -1,6 +1,7 @@
 """HttpDefinition: an HTTP service's batch API, declared."""
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +23,7 @@ from orchestrator.connectors.http._fields import (
     PositiveDuration,
     SecretRef,
     TypeName,
+    refuse,
 )
 from orchestrator.connectors.http._requests import (
     Cancel,
@@ -124,9 +126,11 @@ class LogLink(Model):
     def _check(self) -> Self:
         if (self.url is None) == (self.path is None):
             raise ValueError("needs either url or path")
-        for name in _templates.places(self.url):
-            if name not in ("job_id", "token"):
-                raise ValueError(f"url: {{{{.{name}}}}} is unknown here")
+        refuse(
+            f"url: {{{{.{name}}}}} is unknown here"
+            for name in _templates.places(self.url)
+            if name not in ("job_id", "token")
+        )
         return self
 
 
@@ -218,23 +222,18 @@ class HttpDefinition(Model):
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            try:
-                if _hosts.of(f"https://{host}", allow_http=False) == host.lower():
-                    continue
-            except ValueError:
-                pass
-            raise ValueError(f"{host!r} must be host or host:port")
+        refuse(
+            f"{host!r} must be host or host:port"
+            for host in value
+            if not _is_host(host)
+        )
         return tuple(host.lower() for host in value)
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
         """See to what no part can see alone; each problem names its field."""
-        _hosts_fit(self)
-        _names_fit(self)
-        _requests_fit(self)
-        _search_fits(self)
-        _limits_fit(self)
+        fits = (_hosts_fit, _names_fit, _requests_fit, _search_fits, _limits_fit)
+        refuse(problem for fit in fits for problem in fit(self))
         return self
 
     @property
@@ -262,8 +261,16 @@ def _default(given: Input) -> Any:
     return TypeAdapter(TYPES[given.type]).validate_python(given.default)
 
 
-def _hosts_fit(definition: HttpDefinition) -> None:
-    """Refuse plain HTTP off this machine, for jobs and for credentials."""
+def _is_host(text: str) -> bool:
+    """Tell whether *text* is ``host`` or ``host:port`` and no more."""
+    try:
+        return _hosts.of(f"https://{text}", allow_http=False) == text.lower()
+    except ValueError:
+        return False
+
+
+def _hosts_fit(definition: HttpDefinition) -> Iterator[str]:
+    """Yield plain HTTP off this machine, for jobs and for credentials."""
     urls = {"base_url": definition.base_url}
     if isinstance(definition.auth, OAuth2Auth):
         urls["auth.token_url"] = definition.auth.token_url
@@ -271,60 +278,58 @@ def _hosts_fit(definition: HttpDefinition) -> None:
         try:
             _hosts.of(url, allow_http=definition.allow_http)
         except ValueError as error:
-            raise ValueError(f"{field}: {error}") from None
+            yield f"{field}: {error}"
 
 
-def _requests_fit(definition: HttpDefinition) -> None:
-    """Refuse requests that lack what they need of each other."""
+def _requests_fit(definition: HttpDefinition) -> Iterator[str]:
+    """Yield what requests lack of what they need of each other."""
     submit = definition.submit
     sends_token = "token" in submit.mentioned()
     if submit.idempotency and not submit.idempotency.header and not sends_token:
-        raise ValueError(
-            "submit.idempotency: name the header, or let the request say {{.token}}"
-        )
+        yield "submit.idempotency: name the header, or let the request say {{.token}}"
     if submit.job_id is None and submit.status_url is None and not sends_token:
-        raise ValueError("submit.job_id: say where the answer has the job's id")
+        yield "submit.job_id: say where the answer has the job's id"
     follows = submit.status_url is not None
     for field in ("status", "cancel"):
         request = getattr(definition, field)
         if request is not None and request.path is None and not follows:
-            raise ValueError(f"{field}.path: is missing, and submit has no status_url")
+            yield f"{field}.path: is missing, and submit has no status_url"
 
 
-def _names_fit(definition: HttpDefinition) -> None:
-    """Refuse placeholders of what is not declared."""
+def _names_fit(definition: HttpDefinition) -> Iterator[str]:
+    """Yield placeholders of what is not declared."""
     for name in sorted(definition.submit.mentioned()):
         root, _, key = name.partition(".")
         if root == "inputs" and key and key not in definition.inputs:
-            raise ValueError(f"submit: there is no input {key!r}")
+            yield f"submit: there is no input {key!r}"
         if root in _BELOW and key not in _BELOW[root]:
             below = ", ".join(f".{root}.{k}".rstrip(".") for k in _BELOW[root])
-            raise ValueError(f"submit: {{{{.{name}}}}} is unknown: there is {below}")
+            yield f"submit: {{{{.{name}}}}} is unknown: there is {below}"
 
 
-def _search_fits(definition: HttpDefinition) -> None:
-    """Refuse a search that cannot give what the other requests need."""
+def _search_fits(definition: HttpDefinition) -> Iterator[str]:
+    """Yield why a search cannot give what the other requests need."""
     find, submit = definition.find, definition.submit
     if find is None:
         return
     if not find.mentioned():
-        raise ValueError("find: the request must name the {{.token}} that it searches")
+        yield "find: the request must name the {{.token}} that it searches"
     # One job has one id, however it was come by: it is what tells jobs apart.
     if (find.job_id is None) != (submit.job_id is None):
         missing = (
             "is missing" if find.job_id is None else "is named, in submit it is not"
         )
-        raise ValueError(f"find.job_id: {missing}")
+        yield f"find.job_id: {missing}"
     if (find.status_url is None) != (submit.status_url is None):
-        raise ValueError("find.status_url: find and submit must both name it, or none")
+        yield "find.status_url: find and submit must both name it, or none"
 
 
-def _limits_fit(definition: HttpDefinition) -> None:
-    """Refuse delays that contradict each other."""
+def _limits_fit(definition: HttpDefinition) -> Iterator[str]:
+    """Yield delays that contradict each other."""
     polling = definition.policy
     shortest, longest = polling.poll_delay_min, polling.poll_delay_max
     if shortest is not None and longest is not None and longest < shortest:
-        raise ValueError("policy.poll_delay_max: is below poll_delay_min")
+        yield "policy.poll_delay_max: is below poll_delay_min"
 
 
 _BELOW = {

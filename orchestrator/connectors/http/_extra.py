@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from orchestrator._extras import how_to_install
 from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,5 +22,5 @@ def need(library: str) -> ModuleType:
         return import_module(library)
     except ImportError as error:
         raise ConfigurationError(
-            f"the http connector needs {library}: pip install 'orchestrator[http]'"
+            f"the http connector needs {library}: {how_to_install('http')}"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,9 @@ from pydantic import (
 
 from orchestrator.connectors.http._extra import need
 from orchestrator.io import DataFrame, Dir, File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -93,6 +96,16 @@ class Model(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise a ValueError that tells each of *problems* in a line, if there are any.
+
+    Pydantic takes one error of a validator; ``_load.problems`` parts them again.
+    """
+    lines = "\n".join(problems)
+    if lines:
+        raise ValueError(lines)
 
 
 def _duration(value: Any) -> Any:

@@ -84,10 +84,9 @@ def problems(error: ValidationError) -> list[str]:
         elif item["type"] == "missing":
             words = "is missing"
         field = ".".join(str(part) for part in item["loc"] if part != "[key]")
-        line = f"{field}: {words}" if field else words
-        if line not in found:
-            found.append(line)
-    return found
+        lead = f"{field}: " if field else ""
+        found += [lead + line for line in words.split("\n")]
+    return list(dict.fromkeys(found))
 
 
 def _read_toml(text: str) -> dict[str, Any]:

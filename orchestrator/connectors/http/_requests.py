@@ -14,6 +14,7 @@ from orchestrator.connectors.http._fields import (
     PositiveDuration,
     RefusalStatus,
     Source,
+    refuse,
 )
 
 PhaseName = Literal[
@@ -51,10 +52,12 @@ class Request(Model):
     )
     @classmethod
     def _check_places(cls, value: Any) -> Any:
-        for name in _templates.places(value):
-            if name.partition(".")[0] not in cls.names:
-                known = ", ".join(sorted(cls.names))
-                raise ValueError(f"{{{{.{name}}}}} is unknown here: there is {known}")
+        known = ", ".join(sorted(cls.names))
+        refuse(
+            f"{{{{.{name}}}}} is unknown here: there is {known}"
+            for name in _templates.places(value)
+            if name.partition(".")[0] not in cls.names
+        )
         return value
 
     @field_validator("path", check_fields=False)

@@ -1,6 +1,6 @@
 """Snowflake: SnowflakeConnector and SnowflakeTask, for queries as durable jobs.
 
-Needs the extra: ``pip install 'orchestrator[snowflake]'``. ::
+Needs the extra: ``pip install '/path/to/checkout[snowflake]'``. ::
 
     from orchestrator.connectors import ConnectorRegistry
     from orchestrator.connectors.snowflake import (

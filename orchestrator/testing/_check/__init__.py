@@ -41,6 +41,7 @@ from orchestrator.testing._check._report import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from orchestrator._clock import Clock
     from orchestrator._connector import AsyncConnector
 
 __all__ = ["CRASH_POINTS", "Check", "Outcome", "Report", "check_connector"]
@@ -63,6 +64,7 @@ async def check_connector(
     timeout: timedelta = _TIMEOUT,  # noqa: ASYNC109 - of each life, not of the call
     poll_every: timedelta = _POLL_EVERY,
     block_max: timedelta = _BLOCK_MAX,
+    progress: Callable[[str], object] | None = None,
 ) -> Report:
     """Run *task* with *connector* on your own service, again and again, and report.
 
@@ -70,6 +72,10 @@ async def check_connector(
     are started again and take the job to its end; calls that an engine would make
     are made by hand. Some twenty jobs are made; those whose end was not seen are
     deleted at last. Use a sandbox or an emulator.
+
+    It waits as an engine would: a life in which ``create``'s answer was lost may take
+    the policy's ``find_settle``, one whose deleted job is "gone" its ``gone_grace``.
+    With their defaults that is minutes in all; *progress* tells what is under way.
 
     Secrets keep the values that the environment has; one without a value gets an
     invented one. Whatever they are, they are searched for in all that stays.
@@ -89,9 +95,12 @@ async def check_connector(
             function that returns a Resource or a phase.
         map_state: The connector's own mapping, to a Resource or a phase.
         crash_points: Fewer are quicker.
-        timeout: How long one life of the task may take, crashes included.
+        timeout: How long one life of the task may take, crashes included; longer by
+            ``gone_grace`` once the job is "gone".
         poll_every: First delay between two polls, in place of the policy's.
         block_max: Longest time in which a call may keep the event loop from turning.
+        progress: Called with a line when a check begins and when it has ended, such
+            as ``print``; None tells nobody.
 
     Returns:
         Every check with its outcome. A check that fails stops none that can be made
@@ -108,7 +117,6 @@ async def check_connector(
     rng = Random()  # noqa: S311 - tokens that no earlier run has used
     logs = _canaries.Logs()
     pulse = Pulse(SystemClock())
-    checks = Checks()
     temporary = await asyncio.to_thread(_temporary)
     try:
         folder = Path(temporary.name)
@@ -124,6 +132,8 @@ async def check_connector(
             pulse=pulse,
             rng=rng,
         )
+        checks = Checks(bench.clock, progress)
+        checks.tell(bench.waits_told())
         references = secret_references(to_template(task), bench.connector)
         with logs.kept(), _canaries.secrets_set(references, rng) as values:
             async with pulse:
@@ -173,15 +183,26 @@ async def _drive(
 class Checks:
     """The checks that were made so far."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(
+        self, clock: Clock, progress: Callable[[str], object] | None = None
+    ) -> None:
+        """Begin without any; tell *progress* of each."""
         self.made: list[Check] = []
+        self._clock = clock
+        self._progress = progress
+
+    def tell(self, line: str) -> None:
+        """Tell who wants to know what is under way."""
+        if self._progress is not None:
+            self._progress(line)
 
     async def make(
         self, name: str, check: Callable[..., Awaitable[str]], *args: Any
     ) -> bool:
         """Make a check, note its outcome, and return whether it did not fail."""
         outcome, advice = Outcome.OK, ""
+        began = self._clock.monotonic()
+        self.tell(f"{name} ...")
         try:
             seen = await check(*args)
         except NotCheckedError as error:
@@ -192,6 +213,7 @@ class Checks:
             outcome, seen = Outcome.FAILED, _contract.described(error)
             advice = "the check itself could not go on: no call may raise this here"
         self.made.append(Check(name, outcome, seen, advice))
+        self.tell(f"{name}: {outcome} after {self._clock.monotonic() - began:.1f} s")
         return outcome is not Outcome.FAILED
 
 

@@ -84,7 +84,7 @@ class Bench:
         long_inputs: Of a job that is still at work when it is deleted.
         count_jobs: Asks the service how many jobs a token made; None for nobody.
         folder: Where the databases go.
-        timeout_s: How long one life may take.
+        timeout_s: How long one life may take, and a call.
         poll_every: First delay between polls.
     """
 
@@ -119,6 +119,21 @@ class Bench:
     def policy(self) -> Policy:
         """The connector's policy, or the default one."""
         return self.connector.policy or Policy()
+
+    def waits_told(self) -> str:
+        """Return what is waited for, as text."""
+        own = self.policy
+        return (
+            f"a life of the task may take {self.timeout_s:g} s; in it the policy's"
+            f" find_settle ({own.find_settle.total_seconds():g} s) and gone_grace"
+            f" ({own.gone_grace.total_seconds():g} s) are waited for"
+        )
+
+    def _life_s(self, token: str) -> float:
+        """Return how long a life may take: "gone" is believed after its grace alone."""
+        gone = not self.notes.keys[token].isdisjoint(self.notes.ended)
+        grace_s = self.policy.gone_grace.total_seconds() if gone else 0.0
+        return self.timeout_s + grace_s
 
     def watched(self, find_settle: timedelta | None = None) -> Watched:
         """Return the connector, watched, with a policy that waits for nothing."""
@@ -190,8 +205,11 @@ class Bench:
         try:
             inputs = self.long_inputs if abort else self.inputs
             execution = await (await engine.submit(self.task, inputs)).get()
-            ends = self.clock.monotonic() + self.timeout_s
-            while not _over(execution) and self.clock.monotonic() < ends:
+            token = create_token(execution.id, 1)
+            began = self.clock.monotonic()
+            while not _over(
+                execution
+            ) and self.clock.monotonic() - began < self._life_s(token):
                 with suppress(Crash, StoreUnavailableError):
                     execution = await self._turn(engine, execution.id, abort=abort)
                 if faults.dead:
@@ -202,7 +220,7 @@ class Bench:
                     await engine.open()
         finally:
             await engine.close()
-        return Life(execution, create_token(execution.id, 1), faults.left)
+        return Life(execution, token, faults.left)
 
     async def _turn(
         self, engine: Orchestrator, execution_id: str, *, abort: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from google.cloud import bigquery
 from google.protobuf import json_format
 
+from orchestrator._extras import how_to_install
 from orchestrator._tasks import to_template
 from orchestrator.connectors.bigquery import (
     BigQueryConfig,
@@ -97,9 +99,10 @@ def test_without_googles_client_it_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the command that installs it; not in the middle of a job."""
+    advice = how_to_install("bigquery")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     for make in (task, BigQueryConnector):
-        with pytest.raises(ConfigurationError, match=r"pip install 'orchestrator\["):
+        with pytest.raises(ConfigurationError, match=re.escape(advice)):
             make()
 
 

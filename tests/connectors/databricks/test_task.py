@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from datetime import date, timedelta
@@ -13,6 +14,7 @@ import pytest
 from flyteidl2.core.tasks_pb2 import TaskTemplate
 from google.protobuf import json_format
 
+from orchestrator._extras import how_to_install
 from orchestrator._ids import create_token
 from orchestrator._tasks import to_template
 from orchestrator.connectors.databricks import DatabricksConnector, DatabricksTask
@@ -143,9 +145,10 @@ def test_times_are_positive(name: str) -> None:
 
 def test_without_the_sdk_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it; not in the middle of a job."""
+    advice = how_to_install("databricks")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     for make in (task, DatabricksConnector):
-        with pytest.raises(ConfigurationError, match=r"pip install 'orchestrator\["):
+        with pytest.raises(ConfigurationError, match=re.escape(advice)):
             make()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator._connector import implements
+from orchestrator._extras import how_to_install
 from orchestrator.connectors.http import HttpConnector, HttpDefinition, HttpTask
 from orchestrator.errors import ConfigurationError
 from tests.api.project import ROOT
@@ -141,6 +142,34 @@ def test_a_mistake_is_told_with_its_field(change: dict[str, Any], problem: str) 
     assert problem in str(caught.value)
 
 
+def test_mistakes_between_fields_are_told_all_at_once() -> None:
+    """Those of all rules, and several of one rule, each in a line with its field."""
+    change = {
+        "base_url": "http://batch.example",
+        "submit": {"form": {"a": "{{.inputs.no}}", "b": "{{.execution.x}}"}},
+        "find": {"job_id": None, "query": None},
+        "policy": {"poll_delay_min": "9s", "poll_delay_max": "1s"},
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        HttpConnector(merged(batches(URL), change))
+    lines = str(caught.value).split("\n")
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["definition", field]
+        for field in (
+            *("base_url", "submit", "submit", "find", "find.job_id"),
+            "policy.poll_delay_max",
+        )
+    ]
+    two = {
+        "submit": {"form": {"a": "{{.job_id}} {{.x}}"}},
+        "allowed_hosts": ["/", "/a"],
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        HttpConnector(merged(batches(URL), two))
+    assert str(caught.value).count("submit.form: {{.") == 2
+    assert str(caught.value).count("allowed_hosts: '/") == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -207,7 +236,7 @@ def test_a_missing_library_is_told_at_once(
 ) -> None:
     """With the command that mends it."""
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'orchestrator\[http\]'"):
+    with pytest.raises(ConfigurationError, match=re.escape(how_to_install("http"))):
         HttpConnector(batches(URL))
 
 

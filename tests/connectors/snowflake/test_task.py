@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from datetime import date, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from orchestrator._extras import how_to_install
 from orchestrator._tasks import to_template
 from orchestrator.connectors.snowflake import SnowflakeConnector, SnowflakeTask
 from orchestrator.errors import ConfigurationError, PermanentError
@@ -127,9 +129,10 @@ def test_without_snowflakes_client_it_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the command that installs it; not in the middle of a job."""
+    advice = how_to_install("snowflake")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     for make in (task, SnowflakeConnector):
-        with pytest.raises(ConfigurationError, match=r"pip install 'orchestrator\["):
+        with pytest.raises(ConfigurationError, match=re.escape(advice)):
             make()
 
 
