@@ -95,6 +95,7 @@ class Store:
         self._reader = engine if self._memory else reader_engine(self.url, busy)
         self.known = Known()
         self._opened = False
+        self._reads = 0
         self.writer = Writer(engine, clock=clock, faults=faults, path=self.path)
 
     async def open(self) -> None:
@@ -454,12 +455,20 @@ class Store:
         """
         if not self._opened:
             raise ConfigurationError(NOT_OPEN)
+        self._reads += 1
         try:
             async with self._reading() as connection:
                 return await query(connection)
         except DBAPIError as error:
             ours = translate(error, self.path)
             raise ours or StoreError(f"{self.path}: {error}") from error
+        finally:
+            self._reads -= 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is read or written in this moment."""
+        return self._reads > 0 or self.writer.busy
 
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
