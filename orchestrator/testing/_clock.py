@@ -158,19 +158,21 @@ class ManualClock:
         began = self._mono_us
         until_us = began + round(within.total_seconds() * 1e6)
         while True:
-            await self._quiet()
+            quiet = await self._quiet()
             answer = condition()
             if await answer if inspect.isawaitable(answer) else answer:
                 return timedelta(microseconds=self._mono_us - began)
             seconds = self.next_in()
+            if seconds is None and not quiet:
+                continue
             if seconds is None or self._mono_us + seconds * 1e6 > until_us:
                 waits = "nobody waits" if seconds is None else f"{within} are over"
                 msg = f"the condition does not hold, and {waits} on the manual clock"
                 raise TimeoutError(msg)
             self.advance(seconds)
 
-    async def _quiet(self) -> None:
-        """Return when no engine does anything, or one hangs."""
+    async def _quiet(self) -> bool:
+        """Return True when no engine does anything, False when one hangs."""
         real = SystemClock()
         ends = real.monotonic() + self._patience_s
         turns = 0
@@ -180,8 +182,9 @@ class ManualClock:
             if not all(each.quiet for each in running_on(self)):
                 turns = 0
                 if real.monotonic() >= ends:
-                    return
+                    return False
                 await real.sleep(_LOOK_EVERY_S)
+        return True
 
     async def drive(self, *tasks: asyncio.Task[Any]) -> list[float]:
         """Let time pass as somebody waits for it, until *tasks* are done.

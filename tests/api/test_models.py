@@ -98,7 +98,7 @@ def module(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    unregistered: None,  # noqa: ARG001 - its end is what counts
+    unregistered: None,
 ) -> ModuleType:
     """Import the program that shows the model; its main is not run."""
     model: Model = request.getfixturevalue("model")
