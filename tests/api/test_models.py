@@ -73,7 +73,7 @@ MODELS = [
 
 def programs() -> dict[str, str]:
     """Return the code that shows a connector, by the connector's name."""
-    found = {}
+    found: dict[str, str] = {}
     for path in SHOWN:
         text = path.read_text()
         blocks = [text]
