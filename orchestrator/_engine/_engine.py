@@ -126,7 +126,8 @@ class Engine:
     @property
     def quiet(self) -> bool:
         """Whether nothing happens here until the clock moves, or somebody asks."""
-        return self.scheduler.asleep and not self.store.busy
+        busy = self.store.reads > 0 or self.store.writer.busy
+        return self.scheduler.asleep and not busy
 
     def watch_once(self) -> None:
         """Start only the watch, if it is not: whoever waits sees other processes."""
