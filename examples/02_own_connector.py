@@ -60,6 +60,7 @@ class RememberingConnector(AsyncConnector[CopyMeta]):
     task_type_name = "copy"
     metadata_type = CopyMeta
     create_is_idempotent: bool | timedelta = timedelta(days=1)
+    delete_is_final = True  # once delete has returned, the job is gone
     # Quick, for an example; the defaults suit jobs of minutes and hours.
     policy = Policy(
         poll_delay_min=timedelta(milliseconds=50),
@@ -86,7 +87,7 @@ class RememberingConnector(AsyncConnector[CopyMeta]):
         """Tell how the job does."""
         rows = self.service.jobs.get(resource_meta.token)
         if rows is None:
-            raise ResourceGoneError(resource_meta.token)
+            raise ResourceGoneError(resource_meta.token)  # deleted, or forgotten
         return Resource(TaskExecution.SUCCEEDED, outputs={"copied": int(rows)})
 
     async def delete(self, resource_meta: CopyMeta, **_: Any) -> None:

@@ -179,7 +179,8 @@ class Resource:
         message: One line for humans, None for nothing to say.
         log_links: Links to the service's own pages.
         outputs: Native values by output name, or a Flyte ``LiteralMap``; read only
-            with SUCCEEDED. None for a task without outputs.
+            with SUCCEEDED. None for a task without outputs, and for a job that has
+            put them elsewhere: the execution has none then, whatever is declared.
         custom_info: JSON-able details of the job for humans.
     """
 

@@ -123,6 +123,12 @@ class Engine:
         for loop in (self.scheduler.run, self.scheduler.watch, self.scheduler.beat):
             self._spawn(loop.__name__, loop())
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing happens here until the clock moves, or somebody asks."""
+        busy = self.store.reads > 0 or self.store.writer.busy
+        return self.scheduler.asleep and not busy
+
     def watch_once(self) -> None:
         """Start only the watch, if it is not: whoever waits sees other processes."""
         if not self._loops:

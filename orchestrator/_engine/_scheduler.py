@@ -81,6 +81,7 @@ class Scheduler:
         self._redactor = redactor
         self._changed = changed
         self._wake = asyncio.Event()
+        self._asleep = False
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -98,6 +99,11 @@ class Scheduler:
     def in_flight(self) -> int:
         """Return the number of steps at work."""
         return len(self._tasks)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether `run` waits for the clock, and no step is at work."""
+        return self._asleep and not self._wake.is_set() and not self._tasks
 
     def wake(self) -> None:
         """Make `run` tick now."""
@@ -208,7 +214,9 @@ class Scheduler:
                 logger.exception("tick broke, trying again")
                 seconds = _AGAIN_S
             if seconds > 0:
+                self._asleep = True
                 await self._clock.wait(self._wake, seconds)
+                self._asleep = False
 
     async def _until_due(self) -> float:
         now = self._clock.now_us()

@@ -50,6 +50,12 @@ _running: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Orchestrator]] = (
 )
 
 
+def running_on(clock: Clock) -> list[Orchestrator]:
+    """Return the running loop's started Orchestrators whose time is *clock*'s."""
+    mine = _running.get(asyncio.get_running_loop(), [])
+    return [each for each in mine if each._clock is clock]  # noqa: SLF001 - our own
+
+
 def running_orchestrator() -> Orchestrator | None:
     """Return the running loop's Orchestrator, the last one that was opened.
 
@@ -178,6 +184,11 @@ class Orchestrator(Reading):
         mine = _running.get(asyncio.get_running_loop(), [])
         if self in mine:
             mine.remove(self)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a started engine does nothing until its clock moves. For tests."""
+        return self._engine.quiet
 
     @property
     def scheduler(self) -> Scheduler:

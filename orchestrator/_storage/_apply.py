@@ -1,4 +1,4 @@
-"""What a step writes: changes that a guard accepts or refuses, and facts.
+"""What a step writes: changes that a guard accepts or refuses.
 
 Each kind is written by set-based statements over all its items of a batch. The
 guards: a transition needs the row's version and the claim's node and epoch, all
@@ -9,24 +9,19 @@ What a guard refuses changes nothing.
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._ids import create_token
-from orchestrator._phase import TERMINAL, Cleanup, Phase
-from orchestrator._records import NewJob, Timer
-from orchestrator._storage import _sweeps
+from orchestrator._phase import TERMINAL
+from orchestrator._records import Timer
+from orchestrator._storage import _ledger, _sweeps
 from orchestrator._storage._items import Item
 from orchestrator._storage._tx import insert, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator._records import Change, Claimed, Execution
-    from orchestrator._storage._sweeps import Search
+    from orchestrator._records import Change, Claimed
     from orchestrator._storage._tx import Tx
-
-logger = logging.getLogger(__name__)
 
 HISTORY_COLUMNS = (
     "execution_id",
@@ -42,17 +37,6 @@ HISTORY_COLUMNS = (
     "message",
 )
 _OUTBOX_COLUMNS = ("execution_id", "version", "phase", "created_at")
-JOB_COLUMNS = (
-    "execution_id",
-    "attempt",
-    "task_type",
-    "task_version",
-    "job_key",
-    "meta",
-    "meta_version",
-    "recorded_at",
-    "adopted_at",
-)
 
 
 async def count(tx: Tx, deltas: dict[tuple[str, str], int]) -> None:
@@ -67,105 +51,6 @@ async def count(tx: Tx, deltas: dict[tuple[str, str], int]) -> None:
             " DO UPDATE SET executions = executions + excluded.executions",
         ),
         rows,
-    )
-
-
-def job_row(
-    execution_id: str,
-    attempt: int,
-    row: Any,
-    job: NewJob,
-    now: int,
-    *,
-    adopted: bool,
-) -> tuple[Any, ...]:
-    """Return a ledger row's values."""
-    if isinstance(row, dict):
-        task_type, task_version = row["task_type"], row["task_version"]
-    else:
-        task_type, task_version = row.task_type, row.task_version
-    return (
-        execution_id,
-        attempt,
-        task_type,
-        task_version,
-        job.job_key,
-        job.meta,
-        job.meta_version,
-        now,
-        now if adopted else None,
-    )
-
-
-KEEP_FIRST = (
-    "ON CONFLICT (task_type, task_version, job_key) DO UPDATE"
-    " SET adopted_at = coalesce(external_job.adopted_at, excluded.adopted_at)"
-    " WHERE external_job.cleanup = 'NONE'"
-)
-"""Equal keys are one job: the first entry stays, and may be adopted while not due."""
-
-_HOLDER = (
-    "SELECT execution_id FROM external_job"
-    " WHERE task_type = ? AND task_version = ? AND job_key = ?"
-)
-
-
-class Fact(Item):
-    """A job that a connector told of, entered whoever holds the lease."""
-
-    __slots__ = ("attempt", "claimed", "execution_id", "job", "now")
-    order = 4
-
-    def __init__(
-        self, claimed: Claimed | Execution | Search, attempt: int, job: NewJob, now: int
-    ) -> None:
-        """Enter *job* for *claimed*'s attempt."""
-        super().__init__()
-        self.claimed = claimed
-        self.attempt = attempt
-        self.job = job
-        self.now = now
-
-    @classmethod
-    async def write(cls, tx: Tx, items: Sequence[Fact]) -> None:
-        """Insert the facts; what can no longer be adopted owes cleanup at once."""
-        rows = [
-            job_row(f.claimed.id, f.attempt, f.claimed, f.job, f.now, adopted=False)
-            for f in items
-        ]
-        await tx.over(
-            lambda n: insert("external_job", JOB_COLUMNS, n, KEEP_FIRST), rows
-        )
-        await owe_cleanup(tx, [f.claimed.id for f in items], items[0].now)
-
-    async def enter(self, tx: Tx) -> str | None:
-        """Write this fact alone; of another's job, return whose it is and do nothing.
-
-        Equal keys are one job, and the first entry stays: nothing could adopt it.
-        """
-        claimed = self.claimed
-        key = (claimed.task_type, claimed.task_version, self.job.job_key)
-        holder: str | None = await tx.scalar(_HOLDER, key)
-        if holder is not None and holder != claimed.id:
-            return holder
-        await self.write(tx, [self])
-        return None
-
-    async def landed(self, tx: Tx) -> bool:  # noqa: ARG002
-        """Facts are idempotent: write it again."""
-        return False
-
-
-async def owe_cleanup(tx: Tx, execution_ids: Sequence[str], now: int) -> None:
-    """Mark as DUE every job of these executions that nobody can adopt any more."""
-    await tx.run(
-        "UPDATE external_job SET cleanup = 'DUE', cleanup_since = ?,"
-        " cleanup_due_at = ? WHERE execution_id IN (SELECT value FROM json_each(?))"
-        " AND adopted_at IS NULL AND cleanup = 'NONE' AND NOT EXISTS ("
-        "SELECT 1 FROM execution e WHERE e.id = external_job.execution_id"
-        " AND e.attempt = external_job.attempt"
-        " AND e.phase IN ('QUEUED', 'CREATING', 'CREATE_UNKNOWN'))",
-        (now, now, json.dumps(list(execution_ids))),
     )
 
 
@@ -213,7 +98,7 @@ class Apply(Item):
             await _append_history(tx, moved)
         await _update_timers(tx, accepted, node, now)
         if moved:
-            await _update_ledger(tx, moved, now)
+            await _ledger.settle(tx, moved, now)
             await _sweeps.begin(tx, moved)
             await _finish(tx, moved)
 
@@ -403,72 +288,6 @@ async def _mark_refused_notes(tx: Tx, notes: list[Apply], node: str) -> None:
     accepted = set(taken)
     for item in notes:
         item.result = item.row.id in accepted
-
-
-async def _update_ledger(tx: Tx, moved: list[Apply], now: int) -> None:
-    jobs = [
-        job_row(a.row.id, a.row.attempt, a.row, a.change.job, a.now, adopted=True)
-        for a in moved
-        if a.change.job is not None
-    ]
-    await tx.over(lambda n: insert("external_job", JOB_COLUMNS, n, KEEP_FIRST), jobs)
-    # The same attempt may adopt: its token is the same until it has a job or ends.
-    adopting = (Phase.QUEUED, Phase.CREATING, Phase.CREATE_UNKNOWN)
-    left = [
-        a.row.id
-        for a in moved
-        if a.row.phase in adopting
-        and (a.change.phase not in adopting or a.change.attempt != a.row.attempt)
-        # The common way out, a first create that answered, has one entry: its own.
-        and not (
-            a.row.phase == Phase.CREATING and a.row.creates == 1 and not a.row.refused
-        )
-    ]
-    if left:
-        await owe_cleanup(tx, left, now)
-    for item in moved:
-        if item.change.cleanup is not None:
-            await _settle(tx, item, item.change.cleanup)
-
-
-_SETTLE = (
-    "UPDATE external_job SET cleanup = ?, cleanup_error = ?"
-    " WHERE execution_id = ? AND attempt = ? AND job_key = ? AND cleanup = 'NONE'"
-)
-_ABANDON = (
-    f"INSERT INTO external_job ({', '.join(JOB_COLUMNS)}, cleanup, cleanup_error)"
-    f" SELECT {', '.join('?' * len(JOB_COLUMNS))}, 'ABANDONED', ?"
-    # The attempt's own entry may be owed, or abandoned, already.
-    " WHERE NOT EXISTS (SELECT 1 FROM external_job WHERE execution_id = ?"
-    " AND attempt = ? AND job_key = ?) ON CONFLICT DO NOTHING"
-)
-
-
-async def _settle(tx: Tx, item: Apply, cleanup: Cleanup) -> None:
-    """Write what became of the attempt's own job."""
-    row = item.row
-    own = (row.id, row.attempt, row.job_key)
-    abandoned = cleanup is Cleanup.ABANDONED
-    error = row.timer.last_error if abandoned else None
-    if await tx.run(_SETTLE, (str(cleanup), error, *own)) or not abandoned:
-        return
-    if row.meta is None or row.meta_version is None or row.job_key is None:
-        return
-    # The service has used the name before, and the key is another's entry: under a
-    # name that says both, somebody can see that this job may live.
-    name = f"{row.job_key} ({create_token(row.id, row.attempt)})"
-    job = NewJob(row.meta, row.meta_version, name)
-    values_ = job_row(row.id, row.attempt, row, job, item.now, adopted=False)
-    if await tx.run(_ABANDON, (*values_, error, *own)):
-        key = (row.task_type, row.task_version, row.job_key)
-        logger.error(
-            "job %s of execution %s was execution %s's before: what is ABANDONED now"
-            " is in the ledger as %s",
-            row.job_key,
-            row.id,
-            await tx.scalar(_HOLDER, key),
-            name,
-        )
 
 
 async def _finish(tx: Tx, moved: list[Apply]) -> None:

@@ -21,7 +21,7 @@ from orchestrator._storage import (
     _sweeps,
     _wishes,
 )
-from orchestrator._storage._apply import Apply, Fact
+from orchestrator._storage._apply import Apply
 from orchestrator._storage._claim import READ_AGAIN, Claim, Known, parse
 from orchestrator._storage._dialects import (
     connected,
@@ -33,6 +33,7 @@ from orchestrator._storage._dialects import (
     writer_engine,
 )
 from orchestrator._storage._items import Run, UserRun
+from orchestrator._storage._ledger import Fact
 from orchestrator._storage._nodes import LockFile
 from orchestrator._storage._submit import NewExecution, Submit, Submitted
 from orchestrator._storage._writer import NOT_OPEN, Writer
@@ -40,7 +41,6 @@ from orchestrator.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncIterator,
         Awaitable,
         Callable,
         Collection,
@@ -95,6 +95,7 @@ class Store:
         self._reader = engine if self._memory else reader_engine(self.url, busy)
         self.known = Known()
         self._opened = False
+        self.reads = 0  # under way
         self.writer = Writer(engine, clock=clock, faults=faults, path=self.path)
 
     async def open(self) -> None:
@@ -454,22 +455,17 @@ class Store:
         """
         if not self._opened:
             raise ConfigurationError(NOT_OPEN)
+        # A memory database has one connection: reads wait for the transaction.
+        turn = self.writer.lock if self._memory else contextlib.nullcontext()
+        self.reads += 1
         try:
-            async with self._reading() as connection:
+            async with turn, connected(self._reader) as connection:
                 return await query(connection)
         except DBAPIError as error:
             ours = translate(error, self.path)
             raise ours or StoreError(f"{self.path}: {error}") from error
-
-    @contextlib.asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        if not self._memory:
-            async with connected(self._reader) as connection:
-                yield connection
-            return
-        # A memory database has one connection: reads wait for the transaction.
-        async with self.writer.lock, self._engine.connect() as connection:
-            yield connection
+        finally:
+            self.reads -= 1
 
     async def data_version(self) -> tuple[int, int]:
         """Return what changes when another process commits.

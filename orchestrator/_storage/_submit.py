@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator._storage._apply import (
-    HISTORY_COLUMNS,
-    JOB_COLUMNS,
-    count,
-    job_row,
-)
+from orchestrator._storage._apply import HISTORY_COLUMNS, count
 from orchestrator._storage._items import Item
+from orchestrator._storage._ledger import JOB_COLUMNS, job_row
 from orchestrator._storage._tx import insert
 
 if TYPE_CHECKING:

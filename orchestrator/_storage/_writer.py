@@ -99,6 +99,11 @@ class Writer:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._disconnect()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is written, or waits for its turn."""
+        return self._wake.is_set() or self.lock.locked()
+
     def add(self, item: Item) -> asyncio.Future[None]:
         """Queue *item*; the future is resolved when its batch is done."""
         if self._task is None:

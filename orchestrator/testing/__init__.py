@@ -6,6 +6,7 @@
 `JobServer`         a scriptable service over HTTP, to learn and to test against
 `ScriptedConnector` a connector whose answers a test writes
 `ManualClock`       a clock that stands still until a test moves it
+`CrashAt`           crashes the engine at named points, as kill -9 would
 ==================  =============================================================
 
 Nothing here needs a test framework, and nothing else imports it.
@@ -13,6 +14,7 @@ Nothing here needs a test framework, and nothing else imports it.
 
 from __future__ import annotations
 
+from orchestrator._faults import Crash
 from orchestrator.testing._check import (
     CRASH_POINTS,
     Check,
@@ -21,6 +23,7 @@ from orchestrator.testing._check import (
     check_connector,
 )
 from orchestrator.testing._clock import START_US, ManualClock
+from orchestrator.testing._crash import CrashAt
 from orchestrator.testing._jobserver import JobServer
 from orchestrator.testing._jobserver._ledger import JobCall
 from orchestrator.testing._jobserver._service import Job
@@ -38,6 +41,8 @@ __all__ = [
     "START_US",
     "Answer",
     "Check",
+    "Crash",
+    "CrashAt",
     "Fault",
     "Job",
     "JobCall",

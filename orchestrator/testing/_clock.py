@@ -5,30 +5,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import inspect
+from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._clock import SystemClock
+from orchestrator._orchestrator import running_on
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 START_US = 1_790_000_000_000_000
 """Where a manual clock starts: a moment in September 2026."""
+
+_A_YEAR = timedelta(days=365)
+_PATIENCE = timedelta(seconds=1)
+_LOOK_EVERY_S = 0.0005
+_TURNS = 5
+"""Of the event loop: what was just woken shows itself within these."""
 
 
 class ManualClock:
     """Implements the engine's `Clock`: both clocks move by `advance` alone.
 
-    `step` moves the wall clock alone, as an operator or a time server does. Nothing
-    here waits for real time.
+    Ticks by hand (``start=False``) go with `advance`. Around a started engine use
+    `run_until`, or `drive`: they let each call and commit end before time passes, and
+    so know of no race. `step` moves the wall clock alone, as an operator or a time
+    server does.
+
+    Args:
+        start_us: Where the wall clock begins, in microseconds since 1970.
+        patience: Real time for which `run_until` and `drive` wait for an engine that
+            is at work. What takes longer hangs, and time passes: so the time limit
+            of a call can come.
     """
 
-    def __init__(self, start_us: int = START_US) -> None:
+    def __init__(
+        self, start_us: int = START_US, *, patience: timedelta = _PATIENCE
+    ) -> None:
         self._wall_us = start_us
         self._mono_us = 0
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._live: set[int] = set()
         self._started = asyncio.Event()
+        self._patience_s = patience.total_seconds()
 
     # The engine's side
 
@@ -110,8 +132,64 @@ class ManualClock:
         moments = [at_us for at_us, order, _ in self._timers if order in self._live]
         return (min(moments) - self._mono_us) / 1e6 if moments else None
 
+    async def run_until(
+        self,
+        condition: Callable[[], object | Awaitable[object]],
+        *,
+        within: timedelta = _A_YEAR,
+    ) -> timedelta:
+        """Let time pass, timer after timer, until *condition* holds.
+
+        Time stands still while a started Orchestrator of this clock and event loop
+        is at work: while it makes a call, reads or commits.
+
+        Args:
+            condition: Asked whenever nothing happens until time passes; may be async.
+                ``task.done`` waits for the end of a program.
+            within: Time on this clock.
+
+        Returns:
+            How much time has passed on this clock.
+
+        Raises:
+            TimeoutError: It does not hold *within* that time, or never will: nobody
+                waits for this clock.
+        """
+        began = self._mono_us
+        until_us = began + round(within.total_seconds() * 1e6)
+        while True:
+            quiet = await self._quiet()
+            answer = condition()
+            if await answer if inspect.isawaitable(answer) else answer:
+                return timedelta(microseconds=self._mono_us - began)
+            seconds = self.next_in()
+            if seconds is None and not quiet:
+                continue
+            if seconds is None or self._mono_us + seconds * 1e6 > until_us:
+                waits = "nobody waits" if seconds is None else f"{within} are over"
+                msg = f"the condition does not hold, and {waits} on the manual clock"
+                raise TimeoutError(msg)
+            self.advance(seconds)
+
+    async def _quiet(self) -> bool:
+        """Return True when no engine does anything, False when one hangs."""
+        real = SystemClock()
+        ends = real.monotonic() + self._patience_s
+        turns = 0
+        while turns < _TURNS:
+            turns += 1
+            await real.sleep(0)
+            if not all(each.quiet for each in running_on(self)):
+                turns = 0
+                if real.monotonic() >= ends:
+                    return False
+                await real.sleep(_LOOK_EVERY_S)
+        return True
+
     async def drive(self, *tasks: asyncio.Task[Any]) -> list[float]:
         """Let time pass as somebody waits for it, until *tasks* are done.
+
+        Time stands still while an engine is at work, as with `run_until`.
 
         Returns:
             The waits that were ended.
@@ -122,11 +200,13 @@ class ManualClock:
             await asyncio.wait(
                 [*pending, sleeping], return_when=asyncio.FIRST_COMPLETED
             )
-            if sleeping.done() and not all(task.done() for task in tasks):
-                waits.append(sleeping.result())
-                self.advance(waits[-1])
             sleeping.cancel()
             await asyncio.wait([sleeping])
+            await self._quiet()
+            seconds = self.next_in()
+            if seconds is not None and not all(task.done() for task in tasks):
+                waits.append(seconds)
+                self.advance(seconds)
         return waits
 
     async def sleeping(self) -> float:

@@ -101,9 +101,15 @@ async def test_outputs_come_in_the_connectors_order(registered: Any) -> None:
     assert await orchestrator.handle(execution.id).result() == (1, "2")
 
 
-async def test_without_outputs_the_answer_is_none(registered: Any) -> None:
+@pytest.mark.parametrize("declared", [{}, {"result": str}])
+async def test_without_outputs_the_answer_is_none(
+    registered: Any, declared: dict[str, type]
+) -> None:
+    """As Flyte, also of declared ones: such a job has put them elsewhere."""
     registered(Script(policy=QUICK, get=Resource(phase=TaskExecution.SUCCEEDED)))
-    assert await a_task(outputs={}).execute() is None
+    assert await a_task(outputs=declared).execute() is None
+    [execution] = await (await default_orchestrator()).list()
+    assert (execution.phase, execution.outputs) == ("SUCCEEDED", None)
 
 
 async def test_a_failure_is_a_runtime_error_with_the_message(registered: Any) -> None:

@@ -12,7 +12,7 @@ from orchestrator._machine import Steps, _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import Cause, Cleanup
 from orchestrator._records import Call, Deleted
-from orchestrator._storage import Store, _apply, _claim, _store
+from orchestrator._storage import Store, _apply, _claim, _ledger, _store
 from tests.simulation.connectors import FAULTS
 from tests.simulation.run import simulate
 from tests.simulation.world import Kind
@@ -151,7 +151,7 @@ ABLATIONS = {
         Steps, "error", _no_error, ("early",), 154
     ),
     "nobody owes a cleanup": Ablation(
-        _apply, "owe_cleanup", _nothing, ("broken: Q8",), 1
+        _ledger, "owe_cleanup", _nothing, ("broken: Q8",), 1
     ),
 }
 

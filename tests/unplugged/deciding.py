@@ -12,6 +12,7 @@ from orchestrator._storage import (
     Store,
     _apply,
     _cleanups,
+    _ledger,
     _wishes,
 )
 from tests.unplugged import switches as off
@@ -173,7 +174,7 @@ ABORT = {
     "what nobody adopts is owed": Mechanism(
         Promise.ABORT,
         "nobody owes a cleanup",
-        one(_apply, "owe_cleanup", off.nothing),
+        one(_ledger, "owe_cleanup", off.nothing),
         (
             *store(
                 "ledger::test_an_answer_that_came_too_late_to_be_adopted_owes_cleanup"
@@ -191,9 +192,9 @@ ABORT = {
         (
             off.without_triggers("external_job_cleanup"),
             Patch(
-                _apply,
+                _ledger,
                 "KEEP_FIRST",
-                _apply.KEEP_FIRST.replace(" WHERE external_job.cleanup = 'NONE'", ""),
+                _ledger.KEEP_FIRST.replace(" WHERE external_job.cleanup = 'NONE'", ""),
             ),
         ),
         store("ledger::test_a_debt_stands_whoever_names_its_job_again" + FILE),

@@ -18,6 +18,7 @@ class Promise(StrEnum):
     TWO = "two processes on one database, a paused process that wakes up"
     AWAY = "the database is locked or the disk is full"
     TERMINAL = "a terminal row"
+    KEY = "a `submit` with a key that was used before"
     ROW = "one bad row or connector"
     SECRET = "a secret that a service quotes"  # noqa: S105 - a promise
 

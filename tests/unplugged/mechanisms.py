@@ -12,6 +12,7 @@ MECHANISMS = (
     | storing.TWO
     | storing.AWAY
     | storing.TERMINAL
+    | storing.KEY
     | storing.ROW
     | storing.SECRET
 )

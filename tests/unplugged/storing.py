@@ -18,7 +18,7 @@ from orchestrator._storage import (
     _wishes,
 )
 from orchestrator._storage._items import Batch, Flush
-from orchestrator._storage._submit import Submit
+from orchestrator._storage._submit import Submit, _Holder
 from orchestrator._storage._tx import Tx
 from orchestrator._storage._writer import Writer
 from tests.unplugged import switches as off
@@ -60,15 +60,6 @@ KILL = {
         store(
             "writer::test_a_cancelled_caller_does_not_disturb_the_others_of_its_batch"
             + FILE
-        ),
-    ),
-    "idempotency keys": Mechanism(
-        Promise.KILL,
-        "a key that is known is taken for a new one",
-        one(Submit, "_holders", staticmethod(off.no_holders)),
-        (
-            *store("submit::test_a_key_answers_with_its_holder" + FILE),
-            *engine("limits::test_the_same_key_pays_once"),
         ),
     ),
     "a lock file proves a death": Mechanism(
@@ -215,6 +206,29 @@ TERMINAL = {
             _wishes._ABORT.replace(" AND finished_at IS NULL", ""),
         ),
         store("immutable::test_a_terminal_row_takes_no_wish" + FILE),
+    ),
+}
+
+KEY = {
+    "idempotency keys": Mechanism(
+        Promise.KEY,
+        "a key that is known is taken for a new one",
+        one(Submit, "_holders", staticmethod(off.no_holders)),
+        (
+            *store("submit::test_a_key_answers_with_its_holder" + FILE),
+            *engine("limits::test_the_same_key_pays_once"),
+        ),
+    ),
+    "requests are compared": Mechanism(
+        Promise.KEY,
+        "a key leads to its holder, whatever is asked for",
+        one(_Holder, "same", off.yes),
+        (
+            *store("submit::test_a_key_of_another_request_is_a_conflict" + FILE),
+            *engine(
+                "limits::test_a_key_of_another_request_is_refused_and_stores_nothing"
+            ),
+        ),
     ),
 }
 

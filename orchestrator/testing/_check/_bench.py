@@ -19,9 +19,10 @@ from orchestrator._phase import Hold, Phase
 from orchestrator._registry import Registry
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.testing._check._watched import Notes, watch
+from orchestrator.testing._crash import CrashAt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
     from random import Random
 
@@ -32,23 +33,6 @@ if TYPE_CHECKING:
 _TICK_S = 0.005
 _QUICK = timedelta(milliseconds=20)
 _migrated: list[bytes] = []
-
-
-class Crashes:
-    """Kills the engine when it first reaches each of some points, in their order."""
-
-    def __init__(self, points: Sequence[str]) -> None:
-        """Crash at each of *points*, once."""
-        self.left = list(points)
-        self.dead = False
-
-    def reach(self, name: str) -> None:
-        """Die here if it is the time; who is dead does nothing more."""
-        if self.left and name == self.left[0] and not self.dead:
-            self.left.pop(0)
-            self.dead = True
-        if self.dead:
-            raise Crash(name)
 
 
 @dataclass(frozen=True)
@@ -159,14 +143,14 @@ class Bench:
     async def prepare(self, path: Path) -> None:
         """Make an empty database at *path*; a migration is made once per process."""
         if not _migrated:
-            async with self._orchestrator(path, Crashes(())):
+            async with self._orchestrator(path, CrashAt()):
                 pass
             _migrated.append(await asyncio.to_thread(path.read_bytes))
         else:
             await asyncio.to_thread(path.write_bytes, _migrated[0])
 
     def _orchestrator(
-        self, path: Path, faults: Crashes, find_settle: timedelta | None = None
+        self, path: Path, faults: CrashAt, find_settle: timedelta | None = None
     ) -> Orchestrator:
         registry = Registry()
         registry.register(self.watched(find_settle))
@@ -198,7 +182,7 @@ class Bench:
         self._lives += 1
         path = self.folder / f"life-{self._lives}.db"
         await self.prepare(path)
-        faults = Crashes(points)
+        faults = CrashAt(*points)
         start = partial(self._orchestrator, path, faults, find_settle)
         engine = start()
         await engine.open()
@@ -214,7 +198,7 @@ class Bench:
                     execution = await self._turn(engine, execution.id, abort=abort)
                 if faults.dead:
                     await engine.crash()
-                    faults.dead = False
+                    faults.revive()
                     self.restart()
                     engine = start()
                     await engine.open()
