@@ -9,12 +9,12 @@ What a guard refuses changes nothing.
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._ids import create_token
 from orchestrator._phase import TERMINAL, Cleanup, Phase
 from orchestrator._records import NewJob, Timer
+from orchestrator._secrets import get_logger
 from orchestrator._storage import _sweeps
 from orchestrator._storage._items import Item
 from orchestrator._storage._tx import insert, values
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator._storage._sweeps import Search
     from orchestrator._storage._tx import Tx
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HISTORY_COLUMNS = (
     "execution_id",

@@ -141,7 +141,7 @@ async def test_a_get_that_does_not_return_is_named_once_with_its_stack(
     orchestrator = await engine(
         Script(get=never_returns, runs_in="loop"), clock=SystemClock(), config=Config()
     )
-    monitor = orchestrator._engine.calls.lanes.monitor
+    monitor = orchestrator._engine.caller.lanes.monitor
     handle = await orchestrator.submit(a_task())
     await handle.wait(DEADLINE_S)
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
@@ -158,8 +158,8 @@ async def test_an_idle_engine_has_no_monitor_that_looks(
     monkeypatch.setattr(_turns, "LOOK_S", 0.01)
     orchestrator = await engine(Script())
     await clock.settle(orchestrator)
-    turns = orchestrator._engine.calls.lanes.turns
-    monitor = orchestrator._engine.calls.lanes.monitor
+    turns = orchestrator._engine.caller.lanes.turns
+    monitor = orchestrator._engine.caller.lanes.monitor
     assert monitor._thread is None
 
     async def parked() -> bool:
