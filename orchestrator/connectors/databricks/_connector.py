@@ -83,7 +83,6 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
     task_type_version = 0
     metadata_type = DatabricksMeta
     policy = _POLICY
-    runs_in = "loop"
 
     def __init__(
         self,

@@ -74,7 +74,6 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
     """
 
     metadata_type = HttpMeta
-    runs_in = "loop"
 
     def __init__(
         self,

@@ -79,7 +79,6 @@ class ProcessConnector(AsyncConnector[ProcessMeta]):
     task_type_name = "process"
     task_type_version = 0
     metadata_type = ProcessMeta
-    runs_in = "loop"
     # A look costs about a millisecond, and a folder that is gone does not come back.
     policy = Policy(
         poll_delay_min=timedelta(milliseconds=100),

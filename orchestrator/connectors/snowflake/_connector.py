@@ -91,7 +91,6 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
     task_type_name = TASK_TYPE
     task_type_version = 0
     metadata_type = SnowflakeMeta
-    runs_in = "loop"
 
     def __init__(
         self,
