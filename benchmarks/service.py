@@ -50,7 +50,6 @@ class FreeConnector(AsyncConnector[FreeMeta]):
     policy = Policy(
         poll_delay_min=timedelta(0), poll_delay_max=timedelta(0), jitter=0.0
     )
-    runs_in = "loop"
 
     def __init__(self, executions: int, polls: int) -> None:
         """End each job at its poll number *polls*."""

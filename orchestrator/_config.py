@@ -41,7 +41,8 @@ class Policy:
         create_timeout: After this ``create`` counts as unknown; the call goes on,
             detached, and a late answer is entered in the ledger.
         create_hard_timeout: After this a detached ``create`` is cancelled.
-        get_timeout: After this ``get`` is cancelled; it spends poll budget.
+        get_timeout: After this ``get`` is cancelled; it spends poll budget. Each page
+            of ``get_logs``, and ``get_metrics``, have as long.
         delete_timeout: After this ``delete`` is cancelled and called again later.
         find_timeout: After this ``find`` is cancelled and called again later.
         create_budget: How long refusals (throttled, transient) of ``create`` are

@@ -217,16 +217,15 @@ class AsyncConnector(ABC, Generic[M]):
             (submit again: at least once, as Flyte does).
         policy: Delays, timeouts and budgets of this connector's jobs; None for the
             defaults of `Policy`.
-        runs_in: "loop": on the engine's event loop, which must not be blocked.
+        runs_in: "loop" (default): on the engine's event loop, which must not be
+            blocked: every turn there over 100 ms is logged, with the method's name.
             "thread": in an event loop in a thread of the connector's own, where a
             blocking client delays this connector's calls alone; a call that never
             began within its time limit was surely not made, and is repeated. A thread
             that does not come back is named in the log and replaced, three times at
             most while they are stuck, so what is bound to an event loop (a session, a
-            lock) must be made in the call, or per loop. None (default): the engine's
-            loop, too. Every turn there over 100 ms is logged, with the method's name
-            and this advice. ``job_key`` and the meta's ``encode`` and ``decode`` run on
-            the engine's loop always.
+            lock) must be made in the call, or per loop. ``job_key`` and the meta's
+            ``encode`` and ``decode`` run on the engine's loop always.
     """
 
     name: str = "Async Connector"
@@ -239,7 +238,7 @@ class AsyncConnector(ABC, Generic[M]):
     delete_is_final: bool = False
     on_unknown_create: Literal["fail", "hold", "create"] = "fail"
     policy: Policy | None = None
-    runs_in: Literal["loop", "thread"] | None = None
+    runs_in: Literal["loop", "thread"] = "loop"
 
     @abstractmethod
     async def create(

@@ -12,6 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator._phase import TERMINAL, Phase
+from orchestrator.errors import (
+    AuthError,
+    PermanentError,
+    ResourceGoneError,
+    ThrottledError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,6 +236,16 @@ class Failure(StrEnum):
     NOT_CREATED = "NOT_CREATED"
     TIMEOUT = "TIMEOUT"
     ERROR = "ERROR"
+
+
+STEERING: tuple[tuple[type[Exception], Failure], ...] = (
+    (ThrottledError, Failure.THROTTLED),
+    (TransientError, Failure.TRANSIENT),
+    (AuthError, Failure.UNAUTHORIZED),
+    (ResourceGoneError, Failure.GONE),
+    (PermanentError, Failure.PERMANENT),
+)
+"""What connectors raise to steer their executions, narrow before broad."""
 
 
 class NewJob(NamedTuple):

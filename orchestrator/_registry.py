@@ -292,8 +292,8 @@ def _check_options(connector: AsyncConnector[Any]) -> None:
     if connector.on_unknown_create not in choices:
         problem = f"must be one of {choices}, got {connector.on_unknown_create!r}"
         raise _wrong(connector, "on_unknown_create", problem)
-    if connector.runs_in not in ("loop", "thread", None):
-        problem = f'must be "loop", "thread" or None, got {connector.runs_in!r}'
+    if connector.runs_in not in ("loop", "thread"):
+        problem = f'must be "loop" or "thread", got {connector.runs_in!r}'
         raise _wrong(connector, "runs_in", problem)
     if connector.policy is not None and not isinstance(connector.policy, Policy):
         problem = f"must be a Policy or None, got {connector.policy!r}"

@@ -22,6 +22,7 @@
     │   ├─ SchemaMismatchError                    .found, .expected
     │   └─ NotADatabaseError                      .path
     └─ ConnectorError                             raised BY connectors, to steer
+        ├─ CallTimeoutError (TimeoutError)        raised by logs() and metrics()
         ├─ TransientError(retry_after=None)
         │   └─ ThrottledError(retry_after=None)
         ├─ AuthError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthError",
+    "CallTimeoutError",
     "ConfigurationError",
     "ConnectorAlreadyRegisteredError",
     "ConnectorError",
@@ -261,6 +263,13 @@ class ConnectorError(OrchestratorError):
 
     Any other exception from ``create`` means "unknown", from ``get`` and
     ``delete`` "later".
+    """
+
+
+class CallTimeoutError(ConnectorError, TimeoutError):
+    """A call that somebody waits for had no answer within its connector's time limit.
+
+    It proves nothing: the call may have had an effect.
     """
 
 

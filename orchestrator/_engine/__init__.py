@@ -36,10 +36,32 @@ Waking
 
 from __future__ import annotations
 
+from orchestrator._engine._caller import Caller
 from orchestrator._engine._contexts import limits_of
 from orchestrator._engine._engine import Engine
+from orchestrator._engine._logs import metrics, pages
 from orchestrator._engine._scheduler import Scheduler, TickReport
-from orchestrator._engine._text import clean
+from orchestrator._engine._text import (
+    LINKS_MAX,
+    clean,
+    describe,
+    info_json,
+    links_shown,
+)
 from orchestrator._faults import FAULT_POINTS
 
-__all__ = ["FAULT_POINTS", "Engine", "Scheduler", "TickReport", "clean", "limits_of"]
+__all__ = [
+    "FAULT_POINTS",
+    "LINKS_MAX",
+    "Caller",
+    "Engine",
+    "Scheduler",
+    "TickReport",
+    "clean",
+    "describe",
+    "info_json",
+    "limits_of",
+    "links_shown",
+    "metrics",
+    "pages",
+]

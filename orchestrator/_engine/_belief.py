@@ -8,15 +8,15 @@ restart the wall clock is believed.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from orchestrator._machine import Step, Steps
+from orchestrator._secrets import get_logger
 
 if TYPE_CHECKING:
     from orchestrator._clock import Clock
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _STEP_US = 5_000_000
 _STEPS_MAX = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from orchestrator._clock import duration_to_us
 from orchestrator._engine._text import describe
 from orchestrator._phase import REMOTE_TERMINAL, Cleanup
 from orchestrator._records import Call, CallFailed, Failure, Got
+from orchestrator._secrets import get_logger
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator._engine._parts import Parts
     from orchestrator._storage import OwedJob
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Cleaner:

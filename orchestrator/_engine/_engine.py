@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._engine._answers import new_job
 from orchestrator._engine._belief import Belief
-from orchestrator._engine._calls import Calls, new_job
+from orchestrator._engine._caller import Caller
+from orchestrator._engine._calls import Calls
 from orchestrator._engine._cleaner import Cleaner
 from orchestrator._engine._contexts import Contexts
 from orchestrator._engine._lease import Lease
@@ -16,7 +17,7 @@ from orchestrator._engine._scheduler import Scheduler
 from orchestrator._engine._stepper import Stepper
 from orchestrator._engine._sweeper import Sweeper
 from orchestrator._engine._waiters import Waiters
-from orchestrator._secrets import Redactor, Secrets
+from orchestrator._secrets import Redactor, Secrets, get_logger
 from orchestrator._storage import Store
 from orchestrator._tasks import template_from_bytes
 from orchestrator.errors import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from orchestrator._secrets import SecretProvider
     from orchestrator.models import NativeInterface
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Engine:
@@ -68,11 +69,11 @@ class Engine:
         self.lease = Lease(store=self.store, clock=clock, ids=ids, config=config)
         self.contexts = Contexts(registry, self.store.template_proto)
         self.waiters = Waiters(self._terminal_of, clock)
+        self.caller = Caller(clock, self.redactor, self.secrets)
         self.calls = Calls(
+            self.caller,
             clock=clock,
             faults=faults,
-            redactor=self.redactor,
-            secrets=self.secrets,
             output_prefix=config.output_prefix,
             late=self._late,
         )

@@ -9,7 +9,6 @@ cost more than most calls do. A connector that has a thread of its own is called
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,14 @@ from orchestrator._engine._outcomes import Raised, TimedOut
 from orchestrator._engine._threads import ThreadCall
 from orchestrator._engine._turns import timed
 from orchestrator._faults import Crash
+from orchestrator._secrets import get_logger
 
 if TYPE_CHECKING:
     from orchestrator._clock import Clock
     from orchestrator._engine._lanes import Lane, Lanes
     from orchestrator._engine._turns import Method, Turns
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LAST_WAIT_S = 1.0
 

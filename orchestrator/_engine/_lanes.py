@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._engine._threads import Threads
-from orchestrator._engine._turns import Monitor, Turns, timed
+from orchestrator._engine._turns import Monitor, Turns
+from orchestrator._secrets import get_logger
 
 if TYPE_CHECKING:
     from orchestrator._clock import Clock
     from orchestrator._connector import AsyncConnector
     from orchestrator._engine._turns import Method
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WARN_EVERY_S = 60.0
 
@@ -74,20 +74,6 @@ class Lanes:
             lane.says(method),
             took_s * 1000,
         )
-
-    async def run(
-        self, connector: AsyncConnector[Any], method: Method, kwargs: dict[str, Any]
-    ) -> Any:
-        """Call *method* where *connector* runs, without a time limit.
-
-        Raises:
-            BaseException: Whatever the method raises.
-            TransientError: Its threads are stuck, and it was not called.
-        """
-        lane = self.of(connector)
-        if lane.threads is None:
-            return await timed(lane, method, kwargs, self.turns)
-        return await lane.threads.run(method, kwargs)
 
     async def stop(self) -> None:
         """End the threads; those that do not end are named and left behind."""

@@ -7,11 +7,11 @@ node may hold its rows by now. The writes of such a node are refused anyway.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from orchestrator import _version
 from orchestrator._clock import duration_to_us
+from orchestrator._secrets import get_logger
 from orchestrator._storage import LockFile
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator._ids import IdFactory
     from orchestrator._storage import Store
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Lease:

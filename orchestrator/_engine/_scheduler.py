@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import seconds_to_us
-from orchestrator._secrets import redacting
+from orchestrator._secrets import get_logger, redacting
 from orchestrator.errors import StoreError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator._secrets import Redactor
     from orchestrator._storage import OwedJob, Search, Store
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _AGAIN_S = 1.0
 _DEBTS_EVERY_US = 1_000_000

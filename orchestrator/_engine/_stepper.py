@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, cast
 
 from orchestrator._clock import duration_to_us
@@ -24,6 +23,7 @@ from orchestrator._records import (
     Recorded,
     Unloaded,
 )
+from orchestrator._secrets import get_logger
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator._records import Observation
     from orchestrator._storage import Apply
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _NO_POLICIES = Policies()
 _SOON_US = 1_000_000

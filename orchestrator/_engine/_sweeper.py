@@ -7,12 +7,12 @@ cleanup and is deleted.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from orchestrator._engine._calls import name_of
+from orchestrator._engine._answers import name_of
 from orchestrator._phase import Cleanup
 from orchestrator._records import Call, Found
+from orchestrator._secrets import get_logger
 from orchestrator.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator._records import NewJob
     from orchestrator._storage import Search
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Sweeper:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._codec import exceeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MESSAGE_MAX = 4000
 LINKS_MAX = 100
@@ -52,16 +52,17 @@ def describe(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def links_json(links: list[dict[str, str]], say: Callable[[str, int], str]) -> str:
-    """Return log links as JSON text, each part as *say* makes it fit to be shown.
+def links_shown(
+    links: Iterable[Mapping[str, str]], say: Callable[[str, int], str]
+) -> list[dict[str, str]]:
+    """Return the first log links, each part as *say* makes it fit to be shown.
 
     *say* gets a text and the most characters of it that are kept.
     """
-    kept = [
+    return [
         {"name": say(link["name"], 200), "uri": say(link["uri"], 2000)}
         for link in links
     ]
-    return json.dumps(kept, ensure_ascii=False)
 
 
 def info_json(info: Mapping[str, Any], redact: Callable[[str], str]) -> str:

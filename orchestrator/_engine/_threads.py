@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator._engine._outcomes import Raised
 from orchestrator._engine._turns import Turns, timed
 from orchestrator._faults import Crash
+from orchestrator._secrets import get_logger
 from orchestrator.errors import TransientError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
             """End as this process does."""
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STUCK_MAX = 3
 """So many threads of one connector may be stuck beside the one that its calls use."""
@@ -285,24 +284,6 @@ class Threads:
         self._place(call)
         return call
 
-    async def run(self, method: Method, kwargs: dict[str, Any]) -> Any:
-        """Call *method* in the thread, without a time limit.
-
-        Raises:
-            BaseException: Whatever the method raises.
-            TransientError: The threads are stuck, and it was not called.
-        """
-        call = self.call(method, kwargs, math.inf)
-        try:
-            # Shielded: who is cancelled does not wait for a thread that is stuck.
-            outcome = await asyncio.shield(call)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        if isinstance(outcome, Raised):
-            raise outcome.error
-        return outcome
-
     def _place(self, call: ThreadCall) -> None:
         try:
             thread = self._usable()
@@ -346,7 +327,7 @@ class Threads:
         else:
             # Whoever has the thread may keep it for as long as its own limit says.
             limits = [each.limit_s for each in here if each.began_at is not None]
-            limit_s = max([call.limit_s, *(each for each in limits if each < math.inf)])
+            limit_s = max([call.limit_s, *limits])
             if since + limit_s - _SLACK_S > now:
                 return
             thread.stuck_at = number

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import traceback
 import types
 from typing import TYPE_CHECKING, Any
+
+from orchestrator._secrets import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     Method = Callable[..., Awaitable[Any]]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SLOW_S = 0.1
 """A turn that is longer keeps others waiting, and is named."""

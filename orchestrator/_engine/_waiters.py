@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
+from orchestrator._secrets import get_logger
 from orchestrator.errors import StoreError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from orchestrator._clock import Clock
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _AGAIN_S = 1.0
 

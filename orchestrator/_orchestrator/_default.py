@@ -9,18 +9,18 @@ closed when its loop shuts down: an async generator that was begun is closed by
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from orchestrator._orchestrator._verbs import Orchestrator, running_orchestrator
+from orchestrator._secrets import get_logger
 from orchestrator._tasks import set_default_engine_hook
 
 if TYPE_CHECKING:
     from orchestrator._tasks import SubmitOptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _Life = AsyncGenerator[Orchestrator, None]
 _lives: WeakKeyDictionary[asyncio.AbstractEventLoop, _Life] = WeakKeyDictionary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +18,13 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
 
     from flyteidl2.connector.connector_pb2 import (
         GetTaskLogsResponse,
@@ -197,24 +204,27 @@ class Reading:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def logs(self, execution_id: str) -> AsyncIterator[str]:
+    async def logs(self, execution_id: str) -> AsyncGenerator[str]:
         """Yield the lines of the job's logs, as the connector gives them.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
             ConnectorNotFoundError: Nothing here runs its task type.
             InvalidInputError: It has no job yet, or its connector has no logs.
+            CallTimeoutError: A page did not come within the policy's ``get_timeout``;
+                the connector's call was cancelled.
             ConnectorError: The connector's ``get_logs`` failed; what steers the
                 engine keeps its class, and secrets are replaced.
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)
-        async for line in _logs.lines(execution, context, self._engine):
-            yield line
+        async with aclosing(_logs.lines(execution, context, self._engine)) as lines:
+            async for line in lines:
+                yield line
 
     async def log_pages(
         self, execution_id: str, token: str = ""
-    ) -> AsyncIterator[GetTaskLogsResponse]:
+    ) -> AsyncGenerator[GetTaskLogsResponse]:
         """Yield one turn of a job's logs as Flyte's messages, from *token* on.
 
         Raises:
@@ -222,8 +232,10 @@ class Reading:
         """
         execution = await self.get(execution_id)
         context = await self._engine.context_of(execution)
-        async for page in _logs.pages(execution, context, self._engine, token):
-            yield page
+        given = _logs.pages(execution, context, self._engine, token)
+        async with aclosing(given) as pages:
+            async for page in pages:
+                yield page
 
     async def metrics(self, execution_id: str) -> GetTaskMetricsResponse:
         """Return the job's metrics as Flyte's protobuf, secrets in strings replaced.
@@ -232,6 +244,7 @@ class Reading:
             ExecutionNotFoundError: There is no such execution.
             ConnectorNotFoundError: Nothing here runs its task type.
             InvalidInputError: It has no job yet, or its connector has no metrics.
+            CallTimeoutError: They did not come within ``get_timeout``.
             ConnectorError: As `logs`, of ``get_metrics``.
         """
         execution = await self.get(execution_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
@@ -20,10 +19,11 @@ from orchestrator._orchestrator._reading import Reading, checked
 from orchestrator._orchestrator._submission import Prepared, attached, new_execution
 from orchestrator._phase import Phase, Resolution
 from orchestrator._registry import DEFAULT_REGISTRY, Registry
-from orchestrator._secrets import secret_providers, secret_references
+from orchestrator._secrets import get_logger, secret_providers, secret_references
 from orchestrator._tasks import template_from_bytes, to_template
 from orchestrator.errors import (
     ConfigurationError,
+    ConnectorNotFoundError,
     IdempotencyConflictError,
     InvalidInputError,
 )
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from orchestrator._tasks import TaskTemplate
     from orchestrator.models import NativeInterface
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 _running: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Orchestrator]] = (
@@ -314,7 +314,7 @@ class Orchestrator(Reading):
             ConnectorNotFoundError: Nothing here runs this task type.
             StoreUnavailableError: Nothing was accepted.
         """
-        prepared = Prepared.of(task, self._registry)
+        prepared = self._prepared(task)
         now = self._clock.now_us()
         new = new_execution(
             prepared,
@@ -329,6 +329,8 @@ class Orchestrator(Reading):
             job = self._engine.job_of(
                 prepared.proto, prepared.stored[0], resource_meta, new.row["id"]
             )
+        except ConnectorNotFoundError:
+            raise
         except Exception as error:
             raise InvalidInputError("resource_meta", str(error)) from error
         [handle] = await self._accept(

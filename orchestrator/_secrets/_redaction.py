@@ -8,13 +8,13 @@ import logging
 import re
 import threading
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 REDACTED = "***"
 """What stands in a text where a secret stood."""
@@ -140,7 +140,7 @@ _SHORTEST_LINE = 12
 """Shorter lines of a value are braces, or words that stand everywhere."""
 
 VALUES_MAX = 1000
-"""So many values are known; where each call gets a fresh one, the oldest are old."""
+"""So many values that no call uses are known: each call may get a fresh one."""
 
 _GROUP_MAX = 128
 """So many values stand in one pattern: compiling it takes about a tenth of a second."""
@@ -185,7 +185,7 @@ class _Group(NamedTuple):
 
 
 class Redactor:
-    """Replaces secret values in texts; knows the last 1000 values that were resolved.
+    """Replaces secret values in texts: those that calls use, and the last 1000.
 
     Raw, URL-encoded, JSON- and repr-escaped and base64 forms are replaced; of a value
     over 4096 characters the raw and base64 forms, and its first lines. Values shorter
@@ -198,6 +198,8 @@ class Redactor:
         """Know nothing yet."""
         self._values: dict[str, None] = {}
         """In the order of their last use."""
+        self._used: dict[Use, list[str]] = {}
+        """What the calls under way use: never dropped."""
         self._groups: tuple[_Group, ...] = ()
         self._longest = 0
         self._lock = threading.Lock()
@@ -210,11 +212,25 @@ class Redactor:
     def register(self, values: Mapping[str, str]) -> None:
         """Remember the *values* of resolved secrets; cheap if all are known."""
         with self._lock:
-            self._register(values)
+            self._register(values.values())
 
-    def _register(self, values: Mapping[str, str]) -> None:
+    def hold(self, use: Use, values: Iterable[str]) -> None:
+        """Remember *values* at least until *use* is over."""
+        with self._lock:
+            long = [value for value in values if len(value) >= _SHORTEST]
+            if long and not use.over:
+                self._used.setdefault(use, []).extend(long)
+            self._register(long)
+
+    def release(self, use: Use) -> None:
+        """End *use*: its values are the last that were used."""
+        with self._lock:
+            use.over = True
+            self._register(self._used.pop(use, ()))
+
+    def _register(self, values: Iterable[str]) -> None:
         fresh: list[str] = []
-        for value in values.values():
+        for value in values:
             if len(value) < _SHORTEST:
                 continue
             if value not in self._values:
@@ -232,13 +248,7 @@ class Redactor:
         self, groups: list[_Group], fresh: tuple[str, ...]
     ) -> tuple[_Group, ...]:
         if len(self._values) > VALUES_MAX:
-            # The values of the oldest group are dropped, but for those in use.
-            used = set(islice(reversed(self._values), VALUES_MAX // 2))
-            oldest = groups.pop(0).values if groups else ()
-            for value in oldest:
-                if value not in used:
-                    del self._values[value]
-            fresh += tuple(value for value in oldest if value in used)
+            fresh += self._thinned(groups)
         while groups and len(groups[-1].values) <= len(fresh):
             joined = groups[-1].values + fresh
             if len(joined) > _GROUP_MAX or sum(map(len, joined)) > GROUP_CHARS_MAX:
@@ -246,6 +256,20 @@ class Redactor:
             fresh = joined
             groups.pop()
         return (*groups, _Group.of(fresh))
+
+    def _thinned(self, groups: list[_Group]) -> tuple[str, ...]:
+        """Drop the oldest group that is half unused; return what is used of it."""
+        used = set(islice(reversed(self._values), VALUES_MAX // 2))
+        used.update(*self._used.values())
+        for group in groups:
+            kept = tuple(value for value in group.values if value in used)
+            if 2 * len(kept) <= len(group.values):
+                groups.remove(group)
+                for value in group.values:
+                    if value not in used:
+                        del self._values[value]
+                return kept
+        return ()
 
     def redact(self, text: str) -> str:
         """Return *text* with every known secret replaced by ``***``."""
@@ -299,9 +323,46 @@ class Redactor:
 
 
 _formatter = logging.Formatter()
-_NOBODY = Redactor()
-_current: ContextVar[Redactor] = ContextVar("orchestrator_redactor", default=_NOBODY)
-"""Whose secrets the running call has: inherited by tasks and ``to_thread``."""
+
+
+class Use:
+    """One call's use of secrets: they are known until it is over, at least.
+
+    As a context manager it makes its redactor the current one in the block, and in
+    tasks and ``to_thread`` begun there. That does not end the use.
+
+    Attributes:
+        redactor: Who knows the values.
+        over: Whether it has ended.
+    """
+
+    __slots__ = ("_token", "over", "redactor")
+
+    def __init__(self, redactor: Redactor, values: Collection[str] = ()) -> None:
+        """Use *values*."""
+        self.redactor = redactor
+        self.over = False
+        self._token: Token[Use] | None = None
+        if values:
+            redactor.hold(self, values)
+
+    def __enter__(self) -> None:
+        """Make it the current one."""
+        self._token = _current.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        """Make the one before it the current one again."""
+        if self._token is not None:
+            _current.reset(self._token)
+
+    def end(self, _: object = None) -> None:
+        """Be over; a callback of the call's future."""
+        self.redactor.release(self)
+
+
+_NOBODY = Use(Redactor())
+_current: ContextVar[Use] = ContextVar("orchestrator_secrets", default=_NOBODY)
+"""The running call's use of secrets: inherited by tasks and ``to_thread``."""
 
 
 def current_redactor() -> Redactor:
@@ -310,45 +371,50 @@ def current_redactor() -> Redactor:
     Outside of a call it is one that knows nothing. A connector that shortens what a
     service said does it with this one: half a secret is not known any more.
     """
-    return _current.get()
+    return _current.get().redactor
 
 
 def remember_secret(value: str) -> None:
     """Treat *value*, such as a token that was got for a secret, like a secret.
 
-    Of no effect outside of an engine's call.
+    For as long as the running call goes on, and some time after. Of no effect outside
+    of an engine's call.
     """
-    redactor = _current.get()
-    if redactor is not _NOBODY:
-        redactor.register({"": value})
+    use = _current.get()
+    if use is not _NOBODY:
+        use.redactor.hold(use, (value,))
 
 
 @contextmanager
 def redacting(redactor: Redactor) -> Iterator[None]:
     """Make *redactor* the current one in the block, and in tasks begun there."""
-    _redact_records()
-    token = _current.set(redactor)
+    use = Use(redactor)
     try:
-        yield
+        with use:
+            yield
     finally:
-        _current.reset(token)
+        use.end()
 
 
-_before: Any = None
+class RedactingFilter(logging.Filter):
+    """Redacts what is logged within a call of a connector: put it on your handlers.
 
-
-def _redact_records() -> None:
-    """See that what anybody logs within a call is redacted, vendors' clients too.
-
-    A filter on loggers would not do: it does not hold for the loggers below.
+    Message, arguments and traceback of every logger's records, a vendor's client
+    included; fields given as ``extra=``, and what a thread of the client's own logs,
+    are left as they are. On a logger it would not see the records of the loggers below.
     """
-    global _before  # noqa: PLW0603 - logging has one factory per process
-    if _before is None:
-        _before = logging.getLogRecordFactory()
-        logging.setLogRecordFactory(_record)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact *record*, and let it pass."""
+        _current.get().redactor.redact_record(record)
+        return True
 
 
-def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-    record: logging.LogRecord = _before(*args, **kwargs)
-    _current.get().redact_record(record)
-    return record
+_filter = RedactingFilter()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return a logger of this library: what it logs is redacted for every handler."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_filter)
+    return logger

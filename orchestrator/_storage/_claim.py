@@ -7,12 +7,12 @@ both take one. They come back as one JSON value (see ``_tx``).
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._phase import MAY_CREATE, Hold
 from orchestrator._records import Claimed, Timer
+from orchestrator._secrets import get_logger
 from orchestrator._storage._items import Item
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator._storage._tx import Tx
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _BLOBS = ("meta", "inputs")
 _INPUTS_MAX = 65536

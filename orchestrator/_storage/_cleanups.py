@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator._secrets import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator._phase import Cleanup
     from orchestrator._storage._tx import Tx
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _DUE = (
     "SELECT * FROM external_job WHERE cleanup = 'DUE' AND cleanup_due_at <= ?"

@@ -7,12 +7,12 @@ written with it. Equal keys are one job, and the first entry stays.
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._ids import create_token
 from orchestrator._phase import Cleanup, Phase
 from orchestrator._records import NewJob
+from orchestrator._secrets import get_logger
 from orchestrator._storage._items import Item
 from orchestrator._storage._tx import insert
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator._storage._sweeps import Search
     from orchestrator._storage._tx import Tx
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 JOB_COLUMNS = (
     "execution_id",

@@ -10,10 +10,10 @@ however long nothing ran, no token is given up without having been asked for.
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator._ids import create_token
+from orchestrator._secrets import get_logger
 from orchestrator._storage._tx import insert
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator._storage._apply import Apply
     from orchestrator._storage._tx import Tx
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _COLUMNS = (
     "token",

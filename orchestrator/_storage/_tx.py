@@ -10,12 +10,12 @@ and beside a busy event loop each return of it costs up to one switch interval
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from orchestrator._secrets import get_logger
 from orchestrator._storage import _migrate
 from orchestrator._storage._dialects import translate
 from orchestrator.errors import StoreUnavailableError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CHUNK = 250
 UNREADABLE = (sqlite3.Error, ValueError, TypeError)

@@ -16,7 +16,6 @@ next batch gathers. Guarantees:
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 from collections import deque
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
+from orchestrator._secrets import get_logger
 from orchestrator._storage._dialects import connect, translate
 from orchestrator._storage._items import Batch
 from orchestrator._storage._tx import Tx
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from orchestrator._faults import Faults
     from orchestrator._storage._items import Item
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NOT_OPEN = "not open: use `async with Orchestrator(...)`, or await open() first"
 _BATCH_MAX = 1000

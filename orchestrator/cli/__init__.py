@@ -78,13 +78,25 @@ class _OneLine(logging.Formatter):
 
 @contextmanager
 def _logging_to_stderr(*, debug: bool) -> Iterator[None]:
-    """Show the library's warnings as lines; with *debug* as they are."""
+    """Show the library's warnings as lines; with *debug* as they are.
+
+    Warnings of others come as logging's last resort shows them; no secret of a call in
+    either.
+    """
+    from orchestrator._secrets import RedactingFilter  # noqa: PLC0415 - quick start
+
     logger = logging.getLogger("orchestrator")
     handler = logging.StreamHandler()
     if not debug:
         handler.setFormatter(_OneLine())
     logger.addHandler(handler)
+    redacting = RedactingFilter()
+    shown = [handler, *([logging.lastResort] if logging.lastResort else [])]
+    for each in shown:
+        each.addFilter(redacting)
     try:
         yield
     finally:
+        for each in shown:
+            each.removeFilter(redacting)
         logger.removeHandler(handler)

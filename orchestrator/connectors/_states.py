@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from flyteidl2.core.execution_pb2 import TaskExecution
 
+from orchestrator._secrets import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class States:

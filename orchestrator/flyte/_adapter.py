@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
-from orchestrator._secrets import ConnectorSecretsMixin
+from orchestrator._secrets import ConnectorSecretsMixin, get_logger
 from orchestrator.errors import TransientError
 from orchestrator.flyte._plugins import (
     connection_name,
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _OURS = (
     "create_is_idempotent",

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from orchestrator._engine import clean
+from orchestrator._records import STEERING
 from orchestrator.errors import (
     AuthError,
+    CallTimeoutError,
     ConnectorNotFoundError,
     ExecutionNotFoundError,
     IdempotencyConflictError,
@@ -39,13 +41,7 @@ _UNKNOWN_TYPE = "Cannot find connector"
 _DETAILS_MAX = 1000
 """Details travel in a header, percent-encoded; 8 KiB is all that most peers take."""
 
-_STEERING: dict[str, type[Exception]] = {
-    "throttled": ThrottledError,
-    "transient": TransientError,
-    "unauthorized": AuthError,
-    "gone": ResourceGoneError,
-    "permanent": PermanentError,
-}
+_STEERING = {str(failure).lower(): kind for kind, failure in STEERING}
 
 
 class RefusedError(Exception):
@@ -74,6 +70,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (IdempotencyConflictError, grpc.StatusCode.ALREADY_EXISTS, "permanent"),
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT, "permanent"),
     (StoreUnavailableError, grpc.StatusCode.UNAVAILABLE, ""),
+    (CallTimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
     (NotImplementedError, grpc.StatusCode.UNIMPLEMENTED, "permanent"),
     (SecretNotFoundError, grpc.StatusCode.INTERNAL, "unauthorized"),
 )

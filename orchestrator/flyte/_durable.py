@@ -8,6 +8,7 @@ has one attempt, and Flyte's next attempt is another execution.
 from __future__ import annotations
 
 from base64 import b64encode
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -118,8 +119,13 @@ class Durable:
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Ask the connector; secrets in its lines are hidden."""
         execution = await self._execution(request)
-        async for page in self._orch.log_pages(execution.id, request.token):
-            yield page
+        given = self._orch.log_pages(execution.id, request.token)
+        async with aclosing(given) as pages:
+            async for page in pages:
+                yield page
+
+    async def close(self) -> None:
+        """Do nothing: who opened the engine closes it."""
 
     async def _execution(self, request: Any) -> Execution:
         """Return the execution that a request's meta names.

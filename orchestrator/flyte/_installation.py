@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Self
 
 from flyte.connectors import AsyncConnectorExecutorMixin, ConnectorRegistry
 
+from orchestrator._secrets import get_logger
 from orchestrator._tasks import add_converter, remove_converter
 from orchestrator.errors import ConfigurationError
 from orchestrator.flyte._adapter import FlyteConnector
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from orchestrator._registry import Registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ENTRY_POINTS = "flyte.connectors"
 """The group under which plugins announce their connectors."""

@@ -84,7 +84,6 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
 
     name = "Remote Connector"
     metadata_type = RemoteMeta
-    runs_in = "loop"
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +16,7 @@ from grpc_health.v1._async import HealthServicer  # pyright: ignore[reportMissin
 from orchestrator._config import Config, load_config
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._registry import DEFAULT_REGISTRY
-from orchestrator._secrets import environment_value, secret_providers
+from orchestrator._secrets import Use, environment_value, get_logger, secret_providers
 from orchestrator.errors import ConfigurationError
 from orchestrator.flyte._auth import TokenInterceptor
 from orchestrator.flyte._direct import Direct
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from orchestrator._secrets import SecretProvider
     from orchestrator.flyte._service import Backend
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SERVICES: tuple[str, ...] = tuple(
     service.full_name for service in service_pb2.DESCRIPTOR.services_by_name.values()
@@ -84,7 +83,8 @@ class ConnectorServer:
         self._token: str | None = None
         if self._options.token is not None:
             self._token = environment_value(self._options.token)
-            self._backend.redactor.register({"token": self._token})
+            # Never over: it is redacted for as long as this process serves.
+            self._token_use = Use(self._backend.redactor, [self._token])
         self._metrics = Metrics()
         self._page: MetricsPage | None = None
         if self._options.prometheus_port is not None:
@@ -93,6 +93,7 @@ class ConnectorServer:
             self._metrics, self._page = counted, MetricsPage(counted, host, port)
         self._server: Any = None
         self._health: Any = None
+        self._closed = False
         self.port = 0
 
     @property
@@ -180,6 +181,9 @@ class ConnectorServer:
         await self._server.stop(seconds)
         if self._page is not None:
             await self._page.stop()
+        if not self._closed:
+            self._closed = True
+            await self._backend.close()
 
     async def wait(self) -> None:
         """Wait until the server has stopped."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flyteidl2.connector import connector_pb2
 
-from orchestrator._secrets import Redactor, redacting
+from orchestrator._secrets import Redactor, get_logger
 from orchestrator.errors import ConnectorNotFoundError
 from orchestrator.flyte._codes import REMEMBERED_KEY, status_of
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Backend(Protocol):
@@ -64,6 +63,10 @@ class Backend(Protocol):
         self, request: connector_pb2.GetTaskLogsRequest
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Tell a job's logs, page by page."""
+        ...
+
+    async def close(self) -> None:
+        """End what was started for the calls."""
         ...
 
 
@@ -115,7 +118,7 @@ class AsyncConnectorService:
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Tell a job's logs, page by page."""
         kind = request.task_category.name
-        with self._metrics.timed(kind, "logs"), redacting(self._backend.redactor):
+        with self._metrics.timed(kind, "logs"):
             try:
                 async for page in self._backend.logs(request):
                     yield page
@@ -133,8 +136,7 @@ class AsyncConnectorService:
         request: Q,
         context: Context,
     ) -> A:
-        redactor = self._backend.redactor
-        with self._metrics.timed(task_type, operation), redacting(redactor):
+        with self._metrics.timed(task_type, operation):
             try:
                 answer = await call(request)
             except asyncio.CancelledError:

@@ -34,6 +34,13 @@ BANNED_IN_LIBRARY = {
     "get_event_loop": "use asyncio.get_running_loop()",
 }
 
+# Where loggers are made, and where others' are listened to.
+LOGGERS = {
+    "orchestrator/_secrets/_redaction.py",
+    "orchestrator/cli/__init__.py",
+    "orchestrator/testing/_check/_canaries.py",
+}
+
 # What a stranger's checkout does not have. Written in pieces, so that this file
 # does not find itself.
 FORBIDDEN_WORDS = tuple(
@@ -145,6 +152,17 @@ def test_the_library_sets_no_timer_but_through_the_clock() -> None:
         if path.name != "_clock.py"
         for call, node in _calls(path)
         if (last := call.rpartition(".")[2]) in BANNED_IN_LIBRARY
+    ]
+    assert not found
+
+
+def test_every_logger_of_the_library_redacts() -> None:
+    """``get_logger`` makes it so; a logger of logging's own would not."""
+    found = [
+        f"{name(path)}:{node.lineno}"
+        for path in python_files("orchestrator")
+        for call, node in _calls(path)
+        if call == "logging.getLogger" and name(path) not in LOGGERS
     ]
     assert not found
 

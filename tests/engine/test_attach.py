@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator import Registry
 from orchestrator._config import Policy
 from orchestrator.errors import (
     ConnectorNotFoundError,
@@ -118,3 +119,6 @@ async def test_what_is_no_handle_of_the_connector_is_refused(engine: Start) -> N
     with pytest.raises(ConnectorNotFoundError):
         await orchestrator.attach(a_task(task_type="unknown"), Meta("job-1"))
     assert await orchestrator.list() == []
+    reader = await engine(registry=Registry(), start=False)
+    with pytest.raises(ConnectorNotFoundError):
+        await reader.attach(a_task(), Meta("job-1"))

@@ -62,7 +62,7 @@ class _Create:
 
 
 def _late(orchestrator: Orchestrator) -> list[asyncio.Task[None]]:
-    detached = orchestrator._engine.calls._detached
+    detached = orchestrator._engine.calls._late._detached
     return [task for tasks in detached.values() for task in tasks]
 
 

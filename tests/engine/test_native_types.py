@@ -78,6 +78,16 @@ class Echo(AsyncConnector[Meta]):
         """Do nothing."""
 
 
+class Unlucky(Echo):
+    """The job that is there fails; ours give their inputs back."""
+
+    async def get(self, resource_meta: Meta, **kwargs: Any) -> Resource:
+        """Fail if it is theirs."""
+        if resource_meta.job == "theirs":
+            return Resource(phase=TaskExecution.RETRYABLE_FAILED)
+        return await super().get(resource_meta, **kwargs)
+
+
 TYPES: dict[str, Any] = {"settings": Settings, "colour": Colour, "day": date}
 VALUES = {
     "settings": Settings(3, Colour.BLUE),
@@ -103,6 +113,20 @@ async def test_the_connector_sees_the_tasks_own_classes(tmp_path: Path) -> None:
         assert connector.seen == VALUES
         again = await orch.handle(handle.id).result()
         assert again == tuple(VALUES.values()), "a handle made later knows them too"
+
+
+async def test_an_attached_job_has_the_tasks_own_classes_too(tmp_path: Path) -> None:
+    """Its next attempt is created with them, and a handle made later reads them."""
+    connector, registry = Unlucky(), Registry()
+    registry.register(connector)
+    task = TaskTemplate(
+        name="echo", interface=TASK.interface, task_type="echo", retries=1
+    )
+    async with Orchestrator(tmp_path / "o.db", registry=registry) as orch:
+        handle = await orch.attach(task, Meta("theirs"), VALUES)
+        await handle.wait(timeout=30)
+        assert connector.seen == VALUES
+        assert await orch.handle(handle.id).result() == tuple(VALUES.values())
 
 
 async def test_another_process_may_submit_without_the_connector(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_a_step_that_breaks_logs_no_secret(
 
     handle = await orchestrator.submit(a_task())
     await clock.settle(orchestrator)
-    monkeypatch.setattr(orchestrator._engine.calls, "_got", broken)
+    monkeypatch.setattr(orchestrator._engine.calls._answers, "_got", broken)
     caplog.set_level(logging.DEBUG)
     await clock.pass_(1, orchestrator)
     assert (await handle.get()).poll_errors == 1

@@ -55,11 +55,12 @@ async def test_when_all_threads_are_stuck_calls_are_refused_until_one_returns(
         await each.wait()
         clock.advance(10)
         assert calls[-1].expire(clock.monotonic()) is None
-    with pytest.raises(TransientError, match="all 4 of its threads are stuck"):
-        await threads.run(_async(lambda: "never"), {})
+    refused = (await threads.call(_async(lambda: "never"), {}, 10.0)).error
+    assert isinstance(refused, TransientError)
+    assert "all 4 of its threads are stuck" in str(refused)
     blocks[1].release.set()
     assert await calls[1] == 1
-    assert await threads.run(_async(lambda: "again"), {}) == "again"
+    assert await threads.call(_async(lambda: "again"), {}, 10.0) == "again"
     for each in blocks:
         each.release.set()
     assert [await call for call in calls] == list(range(STUCK_MAX + 1))
@@ -154,7 +155,7 @@ async def test_threads_that_callbacks_block_count_until_they_return(
         async def leaves(each: Block = each) -> None:
             asyncio.get_running_loop().call_soon(each.call)
 
-        await threads.run(leaves, {})
+        await threads.call(leaves, {}, 10.0)
         await each.wait()
         call = threads.call(_async(lambda: "made"), {}, 10.0)
         clock.advance(9)
@@ -169,7 +170,7 @@ async def test_threads_that_callbacks_block_count_until_they_return(
     for each in blocks[:-1]:
         each.release.set()
     await until(_none_stuck(threads))
-    assert await threads.run(_async(lambda: "again"), {}) == "again"
+    assert await threads.call(_async(lambda: "again"), {}, 10.0) == "again"
     blocks[-1].release.set()
     await until(_none_stuck(threads))
     await threads.stop()

@@ -60,7 +60,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads_of(orchestrator: Orchestrator, script: Script) -> Threads:
-    threads = orchestrator._engine.calls.lanes.of(script).threads
+    threads = orchestrator._engine.caller.lanes.of(script).threads
     assert threads is not None
     return threads
 
@@ -233,7 +233,7 @@ async def test_a_late_create_reaches_the_ledger_also_after_it_was_given_up(
     if given_up:
         ended = await clock.until_ended(orchestrator, handle.id)
         assert ended.error_code == "CREATE_OUTCOME_UNKNOWN"
-        assert not orchestrator._engine.calls._detached
+        assert not orchestrator._engine.calls._late._detached
     create.release.set()
 
     async def listed() -> bool:

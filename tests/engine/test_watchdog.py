@@ -56,14 +56,12 @@ class Session:
 TURNS = 12
 
 
-@pytest.mark.parametrize("runs_in", [None, "loop"])
 @pytest.mark.parametrize("seconds", [0.2, SLOW_S / 2, 0.0])
 async def test_a_connector_that_blocks_is_warned_of_and_stays_where_its_client_lives(
     engine: Start,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     seconds: float,
-    runs_in: str | None,
 ) -> None:
     """However often: in a thread of its own its client would never answer again."""
     sessions: list[Session] = []
@@ -77,7 +75,7 @@ async def test_a_connector_that_blocks_is_warned_of_and_stays_where_its_client_l
         clock.advance(seconds)  # a large answer is parsed
         return DONE if len(idents) == TURNS else RUNNING
 
-    orchestrator = await engine(Script(get=get, runs_in=runs_in))
+    orchestrator = await engine(Script(get=get))
     handle = await orchestrator.submit(a_task())
     ended = await clock.until_ended(orchestrator, handle.id)
     sessions[0].pump.cancel()
@@ -92,7 +90,7 @@ async def test_a_connector_that_blocks_is_warned_of_and_stays_where_its_client_l
 async def test_warnings_of_one_connector_are_a_minute_apart(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    script = Script(runs_in="loop")
+    script = Script()
     lanes = Lanes(clock)
     for _ in range(121):
         lanes._slow(lanes.of(script), script.get, 0.2)
@@ -112,7 +110,7 @@ async def test_the_turns_after_the_first_are_timed_too(
         clock.advance(0.3)
         return DONE
 
-    orchestrator = await engine(Script(get=get, runs_in="loop"))
+    orchestrator = await engine(Script(get=get))
     handle = await orchestrator.submit(a_task())
     await clock.drive(asyncio.create_task(handle.wait(None)))
     assert "kept the event loop for 300 ms" in caplog.text
@@ -139,9 +137,9 @@ async def test_a_get_that_does_not_return_is_named_once_with_its_stack(
     handler = Lets()
     monkeypatch.setattr(_turns.logger, "handlers", [handler])
     orchestrator = await engine(
-        Script(get=never_returns, runs_in="loop"), clock=SystemClock(), config=Config()
+        Script(get=never_returns), clock=SystemClock(), config=Config()
     )
-    monitor = orchestrator._engine.calls.lanes.monitor
+    monitor = orchestrator._engine.caller.lanes.monitor
     handle = await orchestrator.submit(a_task())
     await handle.wait(DEADLINE_S)
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
@@ -158,8 +156,8 @@ async def test_an_idle_engine_has_no_monitor_that_looks(
     monkeypatch.setattr(_turns, "LOOK_S", 0.01)
     orchestrator = await engine(Script())
     await clock.settle(orchestrator)
-    turns = orchestrator._engine.calls.lanes.turns
-    monitor = orchestrator._engine.calls.lanes.monitor
+    turns = orchestrator._engine.caller.lanes.turns
+    monitor = orchestrator._engine.caller.lanes.monitor
     assert monitor._thread is None
 
     async def parked() -> bool:

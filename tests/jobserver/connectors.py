@@ -84,7 +84,6 @@ class JobServerConnector(AsyncConnector[JobMeta]):
 
     name = "Job Server"
     metadata_type = JobMeta
-    runs_in = "loop"
     service: ClassVar[ServiceClass]
 
     def __init__(

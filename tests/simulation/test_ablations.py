@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from orchestrator._engine import _calls
+from orchestrator._engine import _arguments, _calls
 from orchestrator._machine import Steps, _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import Cause, Cleanup
@@ -112,7 +112,7 @@ class Ablation(NamedTuple):
 
 ABLATIONS = {
     "a new token for each call": Ablation(
-        _calls, "create_token", _count_calls, ("Q6",), 0
+        _arguments, "create_token", _count_calls, ("Q6",), 0
     ),
     "delete is never called": Ablation(
         _calls.Calls, "make", _make_no_delete, ("P10",), 3

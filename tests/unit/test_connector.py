@@ -176,7 +176,7 @@ def test_the_defaults_of_the_optional_members_promise_nothing() -> None:
     assert connector.delete_is_final is False
     assert connector.on_unknown_create == "fail"
     assert connector.policy is None
-    assert connector.runs_in is None
+    assert connector.runs_in == "loop"
     assert connector.job_key(Plain("j", 1.0)) is None
 
 

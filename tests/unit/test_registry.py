@@ -192,6 +192,7 @@ class Foreign:
         ({"metadata_type": HalfOwn}, "HalfOwn overrides encode only"),
         ({"on_unknown_create": "retry"}, "Variant.on_unknown_create"),
         ({"runs_in": "process"}, "Variant.runs_in"),
+        ({"runs_in": None}, "Variant.runs_in"),
         ({"create_is_idempotent": 60}, "Variant.create_is_idempotent"),
         ({"create_is_idempotent": timedelta(0)}, "Variant.create_is_idempotent"),
         ({"not_created_errors": ValueError}, "Variant.not_created_errors"),

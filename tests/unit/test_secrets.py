@@ -17,8 +17,11 @@ from google.protobuf import json_format
 
 from orchestrator._secrets import (
     ConnectorSecretsMixin,
+    RedactingFilter,
     Redactor,
     Secret,
+    Use,
+    get_logger,
     redacting,
     remember_secret,
     secret_references,
@@ -255,6 +258,47 @@ def test_many_values_are_known_the_oldest_unused_are_not() -> None:
     assert redactor.redact(f"{made[-1]}-and-more-and!") == "***!"
 
 
+def test_what_a_call_uses_is_known_until_it_is_over_however_many_come() -> None:
+    """And some time after: its use ended last. Red with a plain `register`."""
+    redactor = Redactor()
+    use = Use(redactor, ["held-s3cret", "abc"])
+    with use:
+        remember_secret("token-got-for-it")
+    text = "held-s3cret token-got-for-it abc"
+
+    def others(first: int) -> None:
+        for number in range(first, first + 2 * VALUES_MAX):
+            other = Use(redactor, [f"other{number:06}"])
+            assert redactor.redact(f"other{number:06}") == "***"
+            other.end()
+
+    others(0)
+    assert redactor.redact(text) == "*** *** abc"
+    assert len(redactor._values) <= VALUES_MAX + 2
+    use.end()
+    assert redactor.redact(text) == "*** *** abc"
+    others(10**5)
+    assert redactor.redact(text) == text
+
+
+def test_more_values_in_use_than_are_kept_cost_no_more_than_fewer() -> None:
+    """None is dropped, and no group is built again and again for that."""
+    redactor = Redactor()
+    uses = [Use(redactor, [f"many{number:06}"]) for number in range(3 * VALUES_MAX)]
+    text = " ".join(f"many{number:06}" for number in range(3 * VALUES_MAX))
+    assert set(redactor.redact(text).split()) == {"***"}
+    compiled = 0
+    for number in range(100):
+        redactor.register({"": f"more{number:06}"})
+        compiled += len(redactor._groups[-1].values)
+    assert compiled < 100 * 10
+    for use in uses:
+        use.end()
+    for number in range(VALUES_MAX):
+        redactor.register({"": f"last{number:06}"})
+    assert len(redactor._values) <= VALUES_MAX
+
+
 def test_a_percent_sign_is_found_however_often_it_was_encoded() -> None:
     """With any characters left as they are, unlike ``quote(value, safe="")``."""
     redactor = Redactor()
@@ -278,9 +322,10 @@ def test_a_text_is_never_cut_within_a_secret(width: int) -> None:
 
 
 def test_what_is_logged_in_a_call_is_redacted_and_nothing_else(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Message, arguments and traceback; also of loggers that nobody knows."""
+    """Message, arguments and traceback; of every logger, if a handler is told to."""
+    monkeypatch.setattr(caplog.handler, "filters", [RedactingFilter()])
     redactor = Redactor()
     redactor.register({"a": "correct-horse"})
     logger = logging.getLogger("some.vendor.client")
@@ -302,3 +347,20 @@ def test_what_is_logged_in_a_call_is_redacted_and_nothing_else(
     assert "outside" in caplog.text
     assert caplog.text.count("correct-horse") == 1
     assert "battery-staple" not in caplog.text
+
+
+def test_our_own_records_are_redacted_whoever_handles_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By default: a vendor's are as they are, and the program's factory stays."""
+    before = logging.getLogRecordFactory()
+    redactor = Redactor()
+    redactor.register({"a": "correct-horse"})
+    with redacting(redactor):
+        get_logger("orchestrator.of.this.test").warning("sent %s", "correct-horse")
+        logging.getLogger("some.vendor.client").warning("got %s", "correct-horse")
+    assert [record.getMessage() for record in caplog.records] == [
+        "sent ***",
+        "got correct-horse",
+    ]
+    assert logging.getLogRecordFactory() is before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator._engine import _calls, _guard, _stepper
+from orchestrator._engine import _arguments, _guard, _late, _stepper
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._machine._steps import Steps
@@ -29,13 +29,13 @@ CREATE = {
     "one token for all calls of an attempt": Mechanism(
         Promise.CREATE,
         "each call gets a token of its own",
-        one(_calls, "create_token", off.a_token_per_call),
+        one(_arguments, "create_token", off.a_token_per_call),
         engine("errors::test_a_create_that_is_throttled_waits_as_asked"),
     ),
     "a new token for a retry": Mechanism(
         Promise.CREATE,
         "the token is that of the execution",
-        one(_calls, "create_token", off.a_token_per_execution),
+        one(_arguments, "create_token", off.a_token_per_execution),
         engine("limits::test_retries_wait_by_the_tasks_backoff"),
     ),
     "only an assertion means not created": Mechanism(
@@ -47,7 +47,7 @@ CREATE = {
     "late answers": Mechanism(
         Promise.CREATE,
         "a create that is late is cancelled, its answer lost",
-        one(_calls.Calls, "_detach", off.cut_off),
+        one(_late.Late, "detach", off.cut_off),
         engine("create::test_a_late_answer_goes_to_the_ledger_and_is_adopted"),
     ),
     "adoption from the ledger": Mechanism(

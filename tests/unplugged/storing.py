@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from orchestrator import _machine
-from orchestrator._engine import _calls, _lease, _stepper
+from orchestrator._engine import _answers, _lease, _stepper
 from orchestrator._machine._case import Case
 from orchestrator._secrets import Redactor
 from orchestrator._storage import (
@@ -273,7 +273,7 @@ ROW = {
     "limits of outputs": Mechanism(
         Promise.ROW,
         "outputs of any size are stored",
-        one(_calls.Calls, "_outputs", off.outputs_of_any_size),
+        one(_answers.Answers, "_outputs", off.outputs_of_any_size),
         engine("limits::test_outputs_that_do_not_fit_end_without_a_retry[4]"),
     ),
 }

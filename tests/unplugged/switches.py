@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from orchestrator import _machine
-from orchestrator._engine import _calls, _outcomes
+from orchestrator._engine import _answers, _outcomes
 from orchestrator._machine import _aborting, _creating, _running
 from orchestrator._machine._case import Case
 from orchestrator._phase import AbortReason, Cause, Cleanup, Phase
@@ -313,10 +313,10 @@ class _Boundless:
         return getattr(self._context, name)
 
 
-_outputs = _calls.Calls._outputs
+_outputs = _answers.Answers._outputs
 
 
-def outputs_of_any_size(calls: _calls.Calls, given: Any, context: Any) -> Any:
+def outputs_of_any_size(answers: _answers.Answers, given: Any, context: Any) -> Any:
     """Take outputs whatever their size."""
     bounded: Any = _Boundless(context)
-    return _outputs(calls, given, bounded)
+    return _outputs(answers, given, bounded)

@@ -68,7 +68,6 @@ class BigQueryConnector(ConnectorSecretsMixin, Measured[BigQueryMeta]):
     task_type_version = 0
     metadata_type = BigQueryMeta
     create_is_idempotent = REMEMBERED
-    runs_in = "loop"
 
     def __init__(
         self,

@@ -86,7 +86,6 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
     not_measured = frozenset({"run_id", "job_id", "original_attempt_run_id"})
     metadata_type = DatabricksMeta
     policy = _POLICY
-    runs_in = "loop"
 
     def __init__(
         self,

@@ -75,7 +75,6 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
     """
 
     metadata_type = HttpMeta
-    runs_in = "loop"
 
     def __init__(
         self,

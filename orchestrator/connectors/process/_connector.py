@@ -80,7 +80,6 @@ class ProcessConnector(Measured[ProcessMeta]):
     task_type_version = 0
     not_measured = frozenset({"pid", "code", "signal"})
     metadata_type = ProcessMeta
-    runs_in = "loop"
     # A look costs about a millisecond, and a folder that is gone does not come back.
     policy = Policy(
         poll_delay_min=timedelta(milliseconds=100),

@@ -94,7 +94,6 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
     task_type_version = 0
     not_measured = frozenset({"error_code"})
     metadata_type = SnowflakeMeta
-    runs_in = "loop"
 
     def __init__(
         self,

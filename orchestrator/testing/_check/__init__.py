@@ -244,7 +244,8 @@ async def _secrets(
         raise FindingError(
             f"the value of {'; of '.join(found)}",
             "keep secrets out of handles, outputs, job keys, and what your own threads"
-            " log: the engine redacts messages, errors, and what a call logs itself",
+            " log: the engine redacts messages and errors, a RedactingFilter what a"
+            " call logs itself",
         )
     return f"{len(values)} values were found nowhere"
 

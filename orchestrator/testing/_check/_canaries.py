@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator._secrets import patterns
+from orchestrator._secrets import RedactingFilter, patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,12 +46,14 @@ def secrets_set(
 class Logs(logging.Handler):
     """Keeps what is logged, from DEBUG on, while its context is open.
 
-    Handlers that are there go on with what they would have got without it.
+    As a program's own handler has it that carries a `RedactingFilter`. Handlers that
+    are there go on with what they would have got without it.
     """
 
     def __init__(self) -> None:
         """Keep nothing yet."""
         super().__init__()
+        self.addFilter(RedactingFilter())
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
