@@ -14,6 +14,7 @@ from orchestrator.connectors._custom import custom_of
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.snowflake import _history
 from orchestrator.connectors.snowflake._errors import (
+    UNREADABLE,
     code_of,
     is_session_code,
     of_call,
@@ -57,9 +58,6 @@ THREADS = 8
 
 _TIMEOUT = timedelta(seconds=20)
 _SETTLE = timedelta(minutes=2)
-_UNREADABLE = (KeyError, TypeError, ValueError, OSError)
-"""What version 4 of the client raises, bare, of an answer without the usual parts."""
-
 _NOT_TASKS = frozenset({"account", "user", "database", "schema", "warehouse"})
 
 
@@ -249,7 +247,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
                 cursor.close()
         except errors.Error as error:
             raise of_create(error) from error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ConnectorError(
                 f"nobody knows whether the query runs: {error!r}"
             ) from error
@@ -294,7 +292,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             return self._sessions.use(place, credentials, work)
         except errors.Error as error:
             raise of_call(error) from error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise TransientError(f"no answer: {error!r}") from error
 
     def _meta(
