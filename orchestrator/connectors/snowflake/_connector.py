@@ -11,6 +11,7 @@ from orchestrator._connector import AsyncConnector, Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors._custom import custom_of
+from orchestrator.connectors._endpoint import checked_endpoint
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.snowflake import _history
 from orchestrator.connectors.snowflake._errors import (
@@ -27,7 +28,6 @@ from orchestrator.connectors.snowflake._report import Status, report
 from orchestrator.connectors.snowflake._sessions import (
     Credentials,
     Sessions,
-    endpoint_of,
     require_library,
 )
 from orchestrator.connectors.snowflake._states import (
@@ -111,7 +111,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             raise ConfigurationError(f"connection: {taken} are each task's to say")
         # Its default is for a service that lists a job at once.
         self.policy = Policy(find_settle=_SETTLE)
-        self.endpoint = endpoint_of(endpoint)
+        self.endpoint = checked_endpoint(endpoint or "")
         self.accounts = None if accounts is None else frozenset(accounts)
         self.statistics = statistics
         self._sessions = Sessions(

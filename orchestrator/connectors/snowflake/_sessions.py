@@ -26,7 +26,7 @@ from orchestrator.connectors.snowflake._errors import (
 )
 from orchestrator.connectors.snowflake._login import login
 from orchestrator.connectors.utils import redacted, remember_secret
-from orchestrator.errors import AuthError, ConfigurationError, TransientError
+from orchestrator.errors import AuthError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,19 +60,6 @@ def require_library() -> None:
         package="snowflake-connector-python",
         extra="snowflake",
     )
-
-
-def endpoint_of(endpoint: str | None) -> str:
-    """Return the emulator's URL, "" for Snowflake's own service.
-
-    Raises:
-        ConfigurationError: It is no URL.
-    """
-    if endpoint:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
-    return (endpoint or "").rstrip("/")
 
 
 @dataclass(frozen=True, repr=False)
