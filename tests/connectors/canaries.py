@@ -113,13 +113,15 @@ def process(folder: Path) -> Iterator[Bench]:
         )
 
     root = folder / "process"
+    connector = ProcessConnector(root=root)
     yield Bench(
-        ProcessConnector(root=root),
+        connector,
         [Round(command(0), "SUCCEEDED"), Round(command(3), "FAILED")],
         {variable: canary("process")},
         folders=[root],
         allowed=frozenset({"stdout", "stderr"}),
     )
+    connector.close()
 
 
 def _http(

@@ -213,6 +213,10 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
         if not _answers.is_ok(answer) and answer.status not in cancel.ended:
             raise await self._refused("cancel", answer, cancel.gone)
 
+    def close(self) -> None:
+        """Let the connector's threads end; it cannot be used any more."""
+        self._client.close()
+
     async def _find(self, token: str, **kwargs: Any) -> HttpMeta | None:
         """Send the find request; ``find`` of a definition that has one."""
         find = self.definition.find
