@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     )
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
+    from orchestrator._clock import Clock
+
 THREADS = 10
 """Calls at once: as many connections as the client keeps open to a host."""
 
@@ -72,6 +74,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             returns the run that has the token. None never: the run is searched first.
         timeout: How long the client waits for an answer, at each of its steps.
         threads: Calls at once.
+        clock: Source of the time; None for the system's.
 
     Raises:
         ConfigurationError: Databricks' SDK is not installed, or an argument is
@@ -94,6 +97,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
         remembers: timedelta | None = None,
         timeout: timedelta = _TIMEOUT,
         threads: int = THREADS,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(secrets=dict(secrets or {}))
         require_library()
@@ -102,7 +106,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
                 raise ConfigurationError(f"{name}: {value!r} must be positive")
         self.hosts = hosts_of(host, tuple(allowed_hosts))
         self.create_is_idempotent = remembers or False
-        self._clients = Clients(timeout.total_seconds(), threads)
+        self._clients = Clients(timeout.total_seconds(), threads, clock=clock)
         self._blocking = Blocking("databricks", threads)
 
     @property
@@ -118,10 +122,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
         *,
         task_execution_metadata: TaskExecutionMetadata | None = None,
         idempotency_token: str = "",
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> DatabricksMeta:
         """Submit the run with the token as its ``idempotency_token``.
 
@@ -143,18 +144,13 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             host = self._allowed(plan.config.host)
         except ValueError as error:
             raise PermanentError(str(error)) from error
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         return await self._blocking.call(self._create, plan, host, known)
 
     async def get(
         self,
         resource_meta: DatabricksMeta,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> Resource:
         """Tell how the run does; a repaired run does as its last repair.
 
@@ -163,18 +159,13 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             TransientError: No answer, or the run is in another workspace.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         return await self._blocking.call(self._get, resource_meta, known)
 
     async def delete(
         self,
         resource_meta: DatabricksMeta,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> None:
         """Ask Databricks to cancel the run; ``get`` confirms the end.
 
@@ -185,19 +176,14 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             TransientError: No answer, or the run is in another workspace.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         await self._blocking.call(self._delete, resource_meta, known)
 
     async def find(
         self,
         token: str,
         task_template: TaskTemplate | None = None,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> DatabricksMeta | None:
         """Return the newest run whose name, or token parameter, holds *token*.
 
@@ -209,9 +195,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             TransientError: No answer.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         try:
             config = (
                 None
@@ -227,10 +211,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
         self,
         resource_meta: DatabricksMeta,
         token: str = "",
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> AsyncIterator[GetTaskLogsResponse]:
         """Yield what the ended tasks of the run printed, and their errors.
 
@@ -241,9 +222,7 @@ class DatabricksConnector(ConnectorSecretsMixin, AsyncConnector[DatabricksMeta])
             PermanentError: *token* is no number.
             ResourceGoneError: Databricks does not know the run (any more).
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         for page in await self._blocking.call(
             self._get_logs, resource_meta, token, known
         ):

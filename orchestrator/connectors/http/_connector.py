@@ -121,7 +121,13 @@ class HttpConnector(ConnectorSecretsMixin, AsyncConnector[HttpMeta]):
         return self._states.phase(state)
 
     def job_key(self, resource_meta: HttpMeta) -> str:
-        """Return the host that the job lives at, and its id."""
+        """Return the host that the job lives at, and its id.
+
+        Equal keys are one job, so the host is part of it: regions may give the same
+        id to different jobs. A service that names one job at changing hosts would
+        give it several keys; the definition of such a one names a path for the
+        status, which is asked at the base URL's host, and no ``status_url``.
+        """
         url = resource_meta.status_url
         host = _hosts.of(url, allow_http=True) if url else resource_meta.host
         return f"{host}/{resource_meta.job_id}"

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
     from snowflake.connector import SnowflakeConnection
 
+    from orchestrator._clock import Clock
+
 THREADS = 8
 """Calls at once, each with a session of its own."""
 
@@ -79,6 +81,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
             on the task's warehouse.
         timeout: How long the client waits for an answer, in whole seconds.
         threads: Calls at once.
+        clock: Source of the time; None for the system's.
 
     Raises:
         ConfigurationError: Snowflake's client is not installed, or a setting cannot be
@@ -101,6 +104,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
         statistics: bool = True,
         timeout: timedelta = _TIMEOUT,
         threads: int = THREADS,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(secrets=dict(secrets or {}))
         require_library()
@@ -115,7 +119,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, AsyncConnector[SnowflakeMeta]):
         self.accounts = None if accounts is None else frozenset(accounts)
         self.statistics = statistics
         self._sessions = Sessions(
-            self.endpoint, connection or {}, timeout.total_seconds()
+            self.endpoint, connection or {}, timeout.total_seconds(), clock=clock
         )
         self._blocking = Blocking("snowflake", threads)
 
