@@ -306,7 +306,7 @@ class Redactor:
 
     def redact_record(self, record: logging.LogRecord) -> None:
         """Replace secrets in what *record* will say; without one it stays as it is."""
-        if not self._groups:
+        if not self.longest:
             return
         try:
             text = record.getMessage()

@@ -1,12 +1,30 @@
-"""Where credentials may travel in the open: to emulators on this machine."""
+"""Where a vendor's service is, and where credentials may travel in the open."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from orchestrator.errors import AuthError
+from orchestrator._loopback import is_loopback
+from orchestrator.errors import AuthError, ConfigurationError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+def checked_endpoint(endpoint: str) -> str:
+    """Return the URL of an emulator; "" stands for the vendor's own service.
+
+    Raises:
+        ConfigurationError: It is no URL.
+    """
+    if not endpoint:
+        return ""
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises if it is none
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
+    return endpoint.rstrip("/")
 
 
 def check_transport(endpoint: str) -> None:
@@ -16,7 +34,7 @@ def check_transport(endpoint: str) -> None:
         AuthError: *endpoint* is plain http on another machine.
     """
     parts = urlsplit(endpoint)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise AuthError(
             f"endpoint {endpoint} is plain http on another machine:"
             " credentials are not sent there"

@@ -1,19 +1,8 @@
-"""Which addresses are this machine's own, where plain text harms nobody."""
+"""Addresses as gRPC writes them, and which of them cannot leave this machine."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether *host* can only be this machine; a name is not looked up."""
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+from orchestrator._loopback import is_loopback
 
 
 def host_of(endpoint: str) -> str:

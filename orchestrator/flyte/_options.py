@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from orchestrator._loopback import is_loopback
 from orchestrator.errors import ConfigurationError
-from orchestrator.flyte._hosts import is_loopback
 from orchestrator.flyte._library import require
 
 if TYPE_CHECKING:

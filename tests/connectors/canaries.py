@@ -28,6 +28,7 @@ from tests.connectors.bigquery.accounts import service_account
 from tests.connectors.databricks import kit as databricks_kit
 from tests.connectors.http.api import batches, running_api
 from tests.connectors.snowflake import kit as snowflake_kit
+from tests.connectors.snowflake.kit import pem
 from tests.crash.canaries import canary
 from tests.emulators import Fault, Rule, running
 from tests.emulators.http_api import CLIENT_ID, CLIENT_SECRET
@@ -112,13 +113,15 @@ def process(folder: Path) -> Iterator[Bench]:
         )
 
     root = folder / "process"
+    connector = ProcessConnector(root=root)
     yield Bench(
-        ProcessConnector(root=root),
+        connector,
         [Round(command(0), "SUCCEEDED"), Round(command(3), "FAILED")],
         {variable: canary("process")},
         folders=[root],
         allowed=frozenset({"stdout", "stderr"}),
     )
+    connector.close()
 
 
 def _http(
@@ -240,40 +243,46 @@ def _databricks(
     return case
 
 
-@contextmanager
-def snowflake(folder: Path) -> Iterator[Bench]:
-    """A password, and the tokens of sessions that were opened with it."""
-    variable = "SNOWFLAKE_CANARY"
-    with (
-        running("snowflake", folder / "ledger.db") as service,
-        _indiscreet(service.url) as url,
-    ):
+def _snowflake(
+    keyword: str, value: str
+) -> Callable[[Path], AbstractContextManager[Bench]]:
+    """Return the case of credentials of one kind, and the tokens got for them."""
 
-        def task(query: str) -> Any:
-            return snowflake_kit.task(query, snowflake_password=variable)
+    @contextmanager
+    def case(folder: Path) -> Iterator[Bench]:
+        variable = "SNOWFLAKE_CANARY"
+        with (
+            running("snowflake", folder / "ledger.db") as service,
+            _indiscreet(service.url) as url,
+        ):
 
-        def refuse() -> None:
-            rules = [
-                Rule(do=Fault.REFUSE, verb=verb, status=403, times=2)
-                for verb in ("login", "get")
-            ]
-            service.script(*rules)
+            def task(query: str) -> Any:
+                secret: dict[str, Any] = {keyword: variable}
+                return snowflake_kit.task(query, **secret)
 
-        connector = SnowflakeConnector(endpoint=url)
-        yield Bench(
-            connector,
-            [
-                Round(task("SELECT 1 AS one"), "SUCCEEDED", arrange=refuse),
-                Round(task("SELECT 1 /* fail=100038 */"), "FAILED"),
-                Round(task("SELEC 1"), "FAILED"),
-            ],
-            # Else the client asks which cloud this machine is in.
-            {
-                variable: canary("snowflake"),
-                "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
-            },
-        )
-        connector.close()
+            def refuse() -> None:
+                refused = [("get", 403, 2), ("login", 403, 2), ("login", 200, 8)]
+                service.script(
+                    *(
+                        Rule(do=Fault.REFUSE, verb=verb, status=status, times=times)
+                        for verb, status, times in refused
+                    )
+                )
+
+            connector = SnowflakeConnector(endpoint=url)
+            yield Bench(
+                connector,
+                [
+                    Round(task("SELECT 1 AS one"), "SUCCEEDED", arrange=refuse),
+                    Round(task("SELECT 1 /* fail=100038 */"), "FAILED"),
+                    Round(task("SELEC 1"), "FAILED"),
+                ],
+                # Else the client asks which cloud this machine is in.
+                {variable: value, "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true"},
+            )
+            connector.close()
+
+    return case
 
 
 @contextmanager
@@ -332,6 +341,7 @@ CASES: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {
     "databricks_oauth": _databricks(
         client_id="robot", client_secret=f"dose{canary('principal')}"
     ),
-    "snowflake": snowflake,
+    "snowflake_password": _snowflake("snowflake_password", canary("snowflake")),
+    "snowflake_key": _snowflake("snowflake_private_key", pem()),
     "remote": remote,
 }

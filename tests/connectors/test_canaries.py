@@ -10,13 +10,14 @@ vendors' libraries included, where the program's handler carries a RedactingFilt
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator import Config, Orchestrator, Registry
+from orchestrator.connectors.snowflake import _sessions
 from orchestrator.errors import ExecutionFailedError
 from orchestrator.testing._check._canaries import Logs
 from tests.api.project import ROOT
@@ -38,7 +39,7 @@ ONE_OF_EACH = (
     "http_bearer",
     "bigquery",
     "databricks_oauth",
-    "snowflake",
+    "snowflake_password",
     "remote",
 )
 
@@ -135,6 +136,17 @@ async def test_without_redaction_the_search_finds_them(
     found = "\n".join(await asyncio.to_thread(found_in, bench, said, tmp_path))
     assert "in jobs.db" in found
     assert "in execution:" in found
+
+
+@pytest.mark.parametrize("bench", ["snowflake_key"], indirect=True)
+async def test_a_token_that_the_client_made_is_found_as_well(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows it, so it is told by its looks: switched off, it is everywhere."""
+    monkeypatch.setattr(_sessions, "login", nullcontext)
+    said = await lived(bench, tmp_path)
+    found = "\n".join(await asyncio.to_thread(found_in, bench, said, tmp_path))
+    assert "a signed token, in jobs.db" in found
 
 
 def test_every_connector_has_a_case() -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from tests.connectors.process_kit import (
     template,
     until_ended,
 )
+from tests.support.busy import busy_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +42,18 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
 
-@pytest.fixture
-def connector(tmp_path: Path) -> ProcessConnector:
-    """A connector with an empty root."""
-    return ProcessConnector(tmp_path / "jobs")
-
-
 async def run(connector: ProcessConnector, what: TaskTemplate, **more: Any) -> Any:
     """Run a command to its end and return what ``get`` says."""
     return await until_ended(connector, await create(connector, what, **more))
+
+
+async def test_a_host_program_that_fills_its_threads_stops_no_job(
+    connector: ProcessConnector,
+) -> None:
+    """The connector has threads of its own."""
+    with busy_host():
+        resource = await run(connector, shell("true"))
+    assert resource.phase == TaskExecution.SUCCEEDED
 
 
 async def test_a_command_that_exits_with_0_succeeds_with_its_output(
@@ -220,7 +225,8 @@ async def test_a_replay_returns_the_same_job_also_after_its_end(
     again = await create(connector, shell(f"echo ran >>{count}", grace_s=1))
     assert again == first
     assert await connector.find(TOKEN) == first
-    assert await create(ProcessConnector(connector.root), shell("true")) == first
+    with closing(ProcessConnector(connector.root)) as other:
+        assert await create(other, shell("true")) == first
     assert count.read_text() == "ran\n"
 
 
@@ -229,10 +235,13 @@ async def test_many_creations_at_once_of_one_token_start_one_command(
 ) -> None:
     """Whoever loses the race finds the winner's job."""
     count = tmp_path / "count"
-    others = [connector, ProcessConnector(connector.root)]
-    made = await asyncio.gather(
-        *[create(others[n % 2], shell(f"echo ran >>{count}")) for n in range(8)]
-    )
+    with closing(ProcessConnector(connector.root)) as other:
+        made = await asyncio.gather(
+            *[
+                create((connector, other)[n % 2], shell(f"echo ran >>{count}"))
+                for n in range(8)
+            ]
+        )
     assert len({meta.token for meta in made}) == 1
     await until_ended(connector, made[0])
     assert count.read_text() == "ran\n"

@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 CANARY = "s3cr3t-canary-value"
 
 
-@pytest.fixture
-def connector(tmp_path: Path) -> ProcessConnector:
-    """A connector with an empty root."""
-    return ProcessConnector(tmp_path / "jobs")
-
-
 async def printed(connector: ProcessConnector, what: TaskTemplate, **more: Any) -> str:
     """Run a command to its end and return what it printed."""
     resource = await until_ended(connector, await create(connector, what, **more))

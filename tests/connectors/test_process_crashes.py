@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 CREATOR = "tests.connectors.process_creator"
 
 
-@pytest.fixture
-def connector(tmp_path: Path) -> ProcessConnector:
-    """A connector with an empty root."""
-    return ProcessConnector(tmp_path / "jobs")
-
-
 def start_creator(root: Path, point: str, command: str) -> subprocess.Popen[str]:
     """Start a process, leader of its group, that creates the job."""
     return subprocess.Popen(

@@ -30,12 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def connector(tmp_path: Path) -> ProcessConnector:
-    """A connector with an empty root."""
-    return ProcessConnector(tmp_path / "jobs")
-
-
 async def test_delete_ends_a_command_and_get_confirms_it(
     connector: ProcessConnector, tmp_path: Path
 ) -> None:

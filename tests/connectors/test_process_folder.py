@@ -29,15 +29,17 @@ from tests.connectors.process_kit import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def connector(tmp_path: Path) -> ProcessConnector:
+def connector(tmp_path: Path) -> Iterator[ProcessConnector]:
     """A connector with an empty root that remembers for a day."""
-    return ProcessConnector(tmp_path / "jobs", retention=DAY)
+    with contextlib.closing(ProcessConnector(tmp_path / "jobs", retention=DAY)) as made:
+        yield made
 
 
 HOSTILE_TOKENS = [

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 
 async def test_a_task_runs_with_its_inputs_and_gives_its_outputs(
-    tmp_path: Path,
+    connector: ProcessConnector,
 ) -> None:
     """Declaration, template, command, outputs: the whole way."""
-    connector = ProcessConnector(tmp_path / "jobs")
     task = ProcessTask(
         "count",
         command=[
@@ -46,17 +45,19 @@ async def test_a_task_runs_with_its_inputs_and_gives_its_outputs(
     encode_outputs(task.interface, resource.outputs)
 
 
-async def test_the_default_outputs_are_exit_code_and_stdout(tmp_path: Path) -> None:
+async def test_the_default_outputs_are_exit_code_and_stdout(
+    connector: ProcessConnector,
+) -> None:
     """As the smallest example has them."""
-    connector = ProcessConnector(tmp_path / "jobs")
     task = ProcessTask("hello", command=["echo", "hi"], env_vars={"A": "b"})
     resource = await until_ended(connector, await create(connector, to_template(task)))
     assert resource.outputs == {"exit_code": 0, "stdout": "hi\n"}
 
 
-async def test_env_vars_of_the_template_reach_the_command(tmp_path: Path) -> None:
+async def test_env_vars_of_the_template_reach_the_command(
+    connector: ProcessConnector,
+) -> None:
     """Flyte's own field for it works; ``env`` wins."""
-    connector = ProcessConnector(tmp_path / "jobs")
     task = ProcessTask(  # noqa: S604 - what is tested
         "env",
         command='echo "$A $B"',

@@ -28,6 +28,8 @@ SECRET = Secret(key=KEYWORD, as_env_var=VARIABLE)
 """The reference that the tasks carry."""
 
 HEAD, TAIL = "c4naryHeadQx7", "c4naryTailZw9"
+_SIGNED = {"a signed token": "eyJhbGciOi", "Google's signed token": "eyJ0eXAiOi"}
+"""How the tokens begin that a vendor's client signs with a key: nobody else has any."""
 SPELLINGS: tuple[Callable[[str], str], ...] = (
     str,
     lambda value: f"https://service/v1?key={quote(value, safe='')}&page=2",
@@ -63,13 +65,14 @@ class Indiscreet:
 
 def _needles() -> dict[str, bytes]:
     found = {}
-    for name, part in (("head", HEAD), ("tail", TAIL)):
-        found[f"its {name}"] = part.encode()
+    parts = {"its head": HEAD, "its tail": TAIL, **_SIGNED}
+    for name, part in parts.items():
+        found[name] = part.encode()
         for offset in range(3):
             # Only the characters that no neighbour has a share in.
             encoded = base64.b64encode(b"\0" * offset + part.encode())
             start, stop = (0, 2, 3)[offset], (offset + len(part)) * 8 // 6
-            found[f"its {name} in base64, at {offset}"] = encoded[start:stop]
+            found[f"{name} in base64, at {offset}"] = encoded[start:stop]
     return found
 
 

@@ -95,7 +95,9 @@ class Snowflake(StandIn):
         return tag[1] if tag else named
 
     def refusal(self, status: int, message: str) -> Answer:
-        """Return an error as the service's gateway writes it."""
+        """Return an error as the service's gateway writes it; with 200, a login's."""
+        if status == 200:
+            return _refused(_WRONG_LOGIN, message).answer
         return Answer(status, {"success": False, "code": None, "message": message})
 
     # Sessions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +74,14 @@ async def test_the_process_connector_passes(tmp_path: Path) -> None:
         inputs={"s": float},
         secrets=["API_KEY"],
     )
-    report = await check_connector(
-        lambda: ProcessConnector(tmp_path / "jobs"),
-        task,
-        {"s": 0.0},
-        long_inputs={"s": 600.0},
-        poll_every=timedelta(milliseconds=20),
-    )
+    with ExitStack() as made:
+        report = await check_connector(
+            lambda: made.enter_context(closing(ProcessConnector(tmp_path / "jobs"))),
+            task,
+            {"s": 0.0},
+            long_inputs={"s": 600.0},
+            poll_every=timedelta(milliseconds=20),
+        )
     report.assert_ok()
     assert report["secrets"].outcome is Outcome.OK
     assert report["create_is_idempotent"].outcome is Outcome.OK

@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from orchestrator._secrets import remember_secret
 from orchestrator._version import __version__
-from orchestrator.connectors._endpoint import check_transport
+from orchestrator.connectors._endpoint import check_transport, checked_endpoint
 from orchestrator.connectors._extras import require
 from orchestrator.connectors._kept import Kept
-from orchestrator.errors import AuthError, ConfigurationError
+from orchestrator.errors import AuthError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -49,9 +48,7 @@ def endpoint_of(endpoint: str | None) -> str:
     """
     if endpoint is None:
         endpoint = os.environ.get("BIGQUERY_EMULATOR_HOST", "")  # noqa: TID251 - Google's
-    if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
-        raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
-    return endpoint.rstrip("/")
+    return checked_endpoint(endpoint)
 
 
 class Clients:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import SystemClock
@@ -20,10 +20,12 @@ from orchestrator.connectors.utils import remember_secret
 from orchestrator.errors import AuthError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.clock import Clock as SdkClock
+
+    from orchestrator._clock import Clock
 
 CLIENTS_MAX = 32
 """Clients kept by one connector; the one that was unused longest goes first."""
@@ -54,29 +56,27 @@ def require_library() -> None:
 class Credentials:
     """The secrets of one call: an access token, or a service principal's id and secret.
 
-    Raises:
-        AuthError: They are missing or unusable; the text quotes none.
+    The names are those of the secrets' keywords.
     """
 
-    token: str = ""
-    client_id: str = ""
-    client_secret: str = ""
+    databricks_token: str = ""
+    databricks_client_id: str = ""
+    databricks_client_secret: str = ""
 
     @classmethod
-    def of(
-        cls, token: str | None, client_id: str | None, client_secret: str | None
-    ) -> Credentials:
-        """Return the credentials among what a call was given; a token goes first."""
-        given = {
-            "databricks_token": (token or "").strip(),
-            "databricks_client_id": (client_id or "").strip(),
-            "databricks_client_secret": (client_secret or "").strip(),
-        }
-        for name, value in given.items():
+    def of(cls, given: Mapping[str, Any]) -> Credentials:
+        """Return those among the keyword arguments of a call; a token goes first.
+
+        Raises:
+            AuthError: They are missing or unusable; the text quotes none.
+        """
+        found = {name: (given.get(name) or "").strip() for name in KEYWORDS}
+        for name, value in found.items():
             if not (value.isascii() and value.isprintable()):
                 raise AuthError(f"{name} holds characters that no header can")
-        made = cls(*given.values())
-        if not made.token and not (made.client_id and made.client_secret):
+        made = cls(**found)
+        pair = made.databricks_client_id and made.databricks_client_secret
+        if not made.databricks_token and not pair:
             raise AuthError(
                 "no credentials: name databricks_token, or databricks_client_id and"
                 " databricks_client_secret"
@@ -86,8 +86,12 @@ class Credentials:
     @property
     def digest(self) -> str:
         """Return what tells credentials apart without holding them."""
-        parts = (self.token, self.client_id, self.client_secret)
+        parts = [getattr(self, name) for name in KEYWORDS]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+KEYWORDS = tuple(field.name for field in fields(Credentials))
+"""The secrets that a task or a connector may name."""
 
 
 class Workspace:
@@ -132,18 +136,20 @@ class Workspace:
 class _Auth:
     """What the SDK asks for a request's credentials: a bearer, fetched if need be."""
 
-    def __init__(self, host: str, credentials: Credentials, timeout_s: float) -> None:
+    def __init__(
+        self, host: str, credentials: Credentials, timeout_s: float, clock: Clock
+    ) -> None:
         self._host = host
         self._credentials = credentials
         self._timeout_s = timeout_s
-        self._clock = SystemClock()
+        self._clock = clock
         self._lock = threading.Lock()
         self._bearer = ""
         self._until = 0.0
 
     def auth_type(self) -> str:
         """Name the kind, as the SDK does."""
-        return "pat" if self._credentials.token else "oauth-m2m"
+        return "pat" if self._credentials.databricks_token else "oauth-m2m"
 
     def __call__(self, _config: Any) -> Callable[[], dict[str, str]]:
         return self._header
@@ -153,7 +159,7 @@ class _Auth:
         self._until = 0.0
 
     def _header(self) -> dict[str, str]:
-        bearer = self._credentials.token
+        bearer = self._credentials.databricks_token
         if not bearer:
             with self._lock:
                 if self._clock.monotonic() >= self._until:
@@ -180,7 +186,7 @@ class _Auth:
             answer = requests.post(
                 self._host + _OAUTH_TOKEN,
                 data={"grant_type": "client_credentials", "scope": "all-apis"},
-                auth=(known.client_id, known.client_secret),
+                auth=(known.databricks_client_id, known.databricks_client_secret),
                 timeout=self._timeout_s,
                 allow_redirects=False,
             )
@@ -204,16 +210,24 @@ class _Auth:
 class Clients:
     """Workspaces, by host and credentials; safe to share between threads."""
 
-    def __init__(self, timeout_s: float, threads: int, kept: int = CLIENTS_MAX) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        threads: int,
+        kept: int = CLIENTS_MAX,
+        clock: Clock | None = None,
+    ) -> None:
         """Keep *kept* workspaces at most, *threads* connections to each.
 
         Args:
             timeout_s: How long to wait for an answer, at each step.
             threads: How many callers there are.
             kept: The one that was unused longest goes first.
+            clock: Tells when access tokens end; None for the system's.
         """
         self._timeout_s = timeout_s
         self._threads = threads
+        self._clock = clock or SystemClock()
         self._workspaces: Kept[Workspace] = Kept(kept)
 
     def __len__(self) -> int:
@@ -230,7 +244,7 @@ class Clients:
         from databricks.sdk import WorkspaceClient  # noqa: PLC0415 - the extra
         from databricks.sdk.core import Config  # noqa: PLC0415
 
-        auth = _Auth(host, credentials, self._timeout_s)
+        auth = _Auth(host, credentials, self._timeout_s, self._clock)
         told: dict[str, Any] = {
             "host": host,
             "auth_type": auth.auth_type(),

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
+    from orchestrator._clock import Clock
     from orchestrator._connector import Resource
 
 THREADS = 10
@@ -74,6 +75,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             returns the run that has the token. None never: the run is searched first.
         timeout: How long the client waits for an answer, at each of its steps.
         threads: Calls at once.
+        clock: Source of the time; None for the system's.
 
     Raises:
         ConfigurationError: Databricks' SDK is not installed, or an argument is
@@ -96,6 +98,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
         remembers: timedelta | None = None,
         timeout: timedelta = _TIMEOUT,
         threads: int = THREADS,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(secrets=dict(secrets or {}))
         require_library()
@@ -104,7 +107,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
                 raise ConfigurationError(f"{name}: {value!r} must be positive")
         self.hosts = hosts_of(host, tuple(allowed_hosts))
         self.create_is_idempotent = remembers or False
-        self._clients = Clients(timeout.total_seconds(), threads)
+        self._clients = Clients(timeout.total_seconds(), threads, clock=clock)
         self._blocking = Blocking("databricks", threads)
 
     @property
@@ -120,10 +123,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
         *,
         task_execution_metadata: TaskExecutionMetadata | None = None,
         idempotency_token: str = "",
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> DatabricksMeta:
         """Submit the run with the token as its ``idempotency_token``.
 
@@ -145,18 +145,13 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             host = self._allowed(plan.config.host)
         except ValueError as error:
             raise PermanentError(str(error)) from error
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         return await self._blocking.call(self._create, plan, host, known)
 
     async def get(
         self,
         resource_meta: DatabricksMeta,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> Resource:
         """Tell how the run does; a repaired run does as its last repair.
 
@@ -165,18 +160,13 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             TransientError: No answer, or the run is in another workspace.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         return await self._blocking.call(self._get, resource_meta, known)
 
     async def delete(
         self,
         resource_meta: DatabricksMeta,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> None:
         """Ask Databricks to cancel the run; ``get`` confirms the end.
 
@@ -187,19 +177,14 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             TransientError: No answer, or the run is in another workspace.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         await self._blocking.call(self._delete, resource_meta, known)
 
     async def find(
         self,
         token: str,
         task_template: TaskTemplate | None = None,
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> DatabricksMeta | None:
         """Return the newest run whose name, or token parameter, holds *token*.
 
@@ -211,9 +196,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             TransientError: No answer.
             AuthError: The credentials, or their rights, do not suffice.
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         try:
             config = (
                 None
@@ -229,10 +212,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
         self,
         resource_meta: DatabricksMeta,
         token: str = "",
-        databricks_token: str | None = None,
-        databricks_client_id: str | None = None,
-        databricks_client_secret: str | None = None,
-        **_unused: Any,
+        **secrets: Any,
     ) -> AsyncIterator[GetTaskLogsResponse]:
         """Yield what the ended tasks of the run printed, and their errors.
 
@@ -243,9 +223,7 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
             PermanentError: *token* is no number.
             ResourceGoneError: Databricks does not know the run (any more).
         """
-        known = Credentials.of(
-            databricks_token, databricks_client_id, databricks_client_secret
-        )
+        known = Credentials.of(secrets)
         for page in await self._blocking.call(
             self._get_logs, resource_meta, token, known
         ):

@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from orchestrator.connectors._endpoint import LOOPBACK
+from orchestrator._loopback import is_loopback
 from orchestrator.errors import ConfigurationError
 
 _PORTS = {"http": 80, "https": 443}
@@ -29,7 +29,7 @@ def host_of(text: str) -> str:
     name = (parts.hostname or "").rstrip(".")
     if parts.scheme not in _PORTS or not name or "@" in parts.netloc:
         raise ValueError(f"{text!r} is no host, as in https://x.cloud.databricks.com")
-    if parts.scheme == "http" and name not in LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(name):
         raise ValueError(
             f"{text!r} is plain http on another machine: credentials are not sent there"
         )

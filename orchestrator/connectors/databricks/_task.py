@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._tasks import AsyncConnectorExecutorMixin, TaskTemplate
 from orchestrator.connectors.databricks._body import RunConfig
-from orchestrator.connectors.databricks._clients import require_library
+from orchestrator.connectors.databricks._clients import KEYWORDS, require_library
 from orchestrator.errors import ConfigurationError
 from orchestrator.models import NativeInterface
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.models import SerializationContext
 
 TASK_TYPE = "databricks"
-TOKEN, CLIENT_ID = "databricks_token", "databricks_client_id"
-CLIENT_SECRET = "databricks_client_secret"  # noqa: S105 - a keyword
 # What JSON cannot give back.
 _NO_JSON = (bytes, date, timedelta)
 
@@ -109,8 +107,7 @@ class DatabricksTask(AsyncConnectorExecutorMixin, TaskTemplate):
         del sctx
         custom = self.run_config.to_custom()
         named = {
-            keyword: getattr(self.plugin_config, keyword, None)
-            for keyword in (TOKEN, CLIENT_ID, CLIENT_SECRET)
+            keyword: getattr(self.plugin_config, keyword, None) for keyword in KEYWORDS
         }
         secrets = {keyword: name for keyword, name in named.items() if name}
         return {**custom, "secrets": secrets} if secrets else custom

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlencode
 from weakref import WeakKeyDictionary
 
-from orchestrator._secrets import Redactor, remember_secret
+from orchestrator._secrets import remember_secret
 from orchestrator.connectors.http import _templates
 from orchestrator.connectors.http._answers import (
     ERROR_MIN,
@@ -69,8 +69,7 @@ class Credentials:
     """Makes the headers that say who we are.
 
     Tokens are kept per client id and secret, so that a task with secrets of its own
-    never gets another's. ``redact`` knows those that were given, the last ones at
-    least.
+    never gets another's. Each that is used is redacted like a secret.
     """
 
     def __init__(
@@ -84,16 +83,11 @@ class Credentials:
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
-        self._redactor = Redactor()
 
     @property
     def renewable(self) -> bool:
         """Whether a refusal may be mended by a new token."""
         return isinstance(self._auth, OAuth2Auth)
-
-    def redact(self, text: str) -> str:
-        """Return *text* without the tokens that we were given."""
-        return self._redactor.redact(text)
 
     async def headers(
         self, secrets: Mapping[str, Any], refused: Mapping[str, str] | None = None
@@ -141,7 +135,6 @@ class Credentials:
                 remember_secret(token.value)
                 return token.value
             token = await self._fetch(auth, *pair)
-            self._redactor.register({"token": token.value})
             remember_secret(token.value)
             if len(self._tokens) >= _KEPT:
                 self._tokens.clear()

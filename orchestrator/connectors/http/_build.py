@@ -10,7 +10,6 @@ from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.connectors._placeholders import as_json
 from orchestrator.connectors.http import _templates
 from orchestrator.connectors.http._client import Call
-from orchestrator.errors import PermanentError
 
 if TYPE_CHECKING:
     from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
@@ -63,19 +62,6 @@ class Submission:
             "labels": labels,
             "output_prefix": self.output_prefix,
         }
-
-
-def token_of(given: str, metadata: TaskExecutionMetadata | None) -> str:
-    """Return the attempt's token.
-
-    Raises:
-        PermanentError: There is none.
-    """
-    labels = {} if metadata is None else metadata.labels
-    token = given or labels.get(TOKEN_LABEL, "")
-    if not token:
-        raise PermanentError(f"no token (label {TOKEN_LABEL!r} of the metadata)")
-    return token
 
 
 class Builder:

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors.http._extra import need
 from orchestrator.errors import ConfigurationError
 
@@ -46,6 +47,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    threads: Blocking = field(repr=False, compare=False)
 
     async def document(self) -> Any:
         """Return the body as JSON; None for an empty one.
@@ -54,7 +56,7 @@ class Answer:
             NonsenseError: It is no JSON.
         """
         if len(self.body) > _IN_THREAD_BYTES:
-            return await asyncio.to_thread(_parse, self.body)
+            return await self.threads.call(_parse, self.body)
         return _parse(self.body)
 
 
@@ -90,8 +92,8 @@ class Client:
     """Sends requests; knows nothing of jobs and little of credentials.
 
     Redirects are not followed on its own, proxies and .netrc of the environment do
-    not count, and connections live only while requests are under way: there is
-    nothing to close.
+    not count, and connections live only while requests are under way. Large and packed
+    answers are read in threads.
     """
 
     def __init__(self, definition: HttpDefinition) -> None:
@@ -108,9 +110,14 @@ class Client:
         self._limits = definition.limits
         self._redirects = definition.redirects
         self._ssl = _context(definition)
+        self._threads = Blocking("http")
         self._shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = (
             WeakKeyDictionary()
         )
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.close()
 
     async def send(self, call: Call, credentials: Mapping[str, str]) -> Answer:
         """Send *call*, with *credentials* as more headers, to one of our hosts.
@@ -173,8 +180,10 @@ class Client:
                 packed = response.headers.get("content-encoding", "")
                 if packed:
                     limit = limits.answer_bytes
-                    body = await asyncio.to_thread(unpacked, body, packed, limit)
-                return Answer(response.status_code, response.headers, body)
+                    body = await self._threads.call(unpacked, body, packed, limit)
+                return Answer(
+                    response.status_code, response.headers, body, self._threads
+                )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NotSentError(_words(error)) from error
         except httpx.HTTPError as error:

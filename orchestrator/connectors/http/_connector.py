@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -15,13 +14,13 @@ from orchestrator._connector import Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._states import States
+from orchestrator.connectors._token import token_of
 from orchestrator.connectors.http import _answers, _hosts, _load, _templates
 from orchestrator.connectors.http._auth import Credentials, secret_references
 from orchestrator.connectors.http._build import (
     Builder,
     Submission,
     job_scope,
-    token_of,
 )
 from orchestrator.connectors.http._client import (
     Answer,
@@ -122,7 +121,13 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         return self._states.phase(state)
 
     def job_key(self, resource_meta: HttpMeta) -> str:
-        """Return the host that the job lives at, and its id."""
+        """Return the host that the job lives at, and its id.
+
+        Equal keys are one job, so the host is part of it: regions may give the same
+        id to different jobs. A service that names one job at changing hosts would
+        give it several keys; the definition of such a one names a path for the
+        status, which is asked at the base URL's host, and no ``status_url``.
+        """
         url = resource_meta.status_url
         host = _hosts.of(url, allow_http=True) if url else resource_meta.host
         return f"{host}/{resource_meta.job_id}"
@@ -146,8 +151,8 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         """
         submit = self.definition.submit
         metadata = task_execution_metadata
-        token = token_of(idempotency_token, metadata)
         try:
+            token = token_of(idempotency_token, metadata)
             call = self._builder.submit(
                 Submission(task_template, output_prefix, inputs or {}, metadata, token)
             )
@@ -213,6 +218,10 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         answer = await self._ask("cancel", call, kwargs)
         if not _answers.is_ok(answer) and answer.status not in cancel.ended:
             raise await self._refused("cancel", answer, cancel.gone)
+
+    def close(self) -> None:
+        """Let the connector's threads end; it cannot be used any more."""
+        self._client.close()
 
     async def _find(self, token: str, **kwargs: Any) -> HttpMeta | None:
         """Send the find request; ``find`` of a definition that has one."""
@@ -342,10 +351,10 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
             info["progress"] = found["progress"]
         return Resource(
             phase,
-            message=None if words is None else self._redact(_answers.as_words(words)),
+            message=None if words is None else _answers.as_words(words),
             log_links=[link for link in links if link is not None],
             outputs=outputs,
-            custom_info=self._redacted_info({"state": state, **info}),
+            custom_info={"state": state, **info},
         )
 
     async def _outputs(
@@ -377,7 +386,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
             url = _answers.search(link.path or "", document)
         if not isinstance(url, str) or not url.startswith(("https://", "http://")):
             return None
-        return TaskLog(name=link.name, uri=self._redact(url))
+        return TaskLog(name=link.name, uri=url)
 
     def _job_call(
         self, what: str, request: JobRequest | PlacedRequest, meta: HttpMeta
@@ -402,7 +411,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         try:
             return await self._send(call, secrets, renew=True)
         except (NotSentError, BrokenError, NonsenseError) as error:
-            raise TransientError(f"{what}: {self._redact(str(error))}") from error
+            raise TransientError(f"{what}: {error}") from error
 
     async def _send(
         self, call: Call, secrets: Mapping[str, Any], *, renew: bool
@@ -423,24 +432,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         return _answers.refused(what, answer, said, gone, self._wait_s(answer))
 
     async def _said(self, answer: Answer) -> str:
-        return self._redact(
-            await _answers.said_by(answer, self.definition.status.error)
-        )
-
-    def _redact(self, text: str) -> str:
-        return self._credentials.redact(text)
-
-    def _redacted_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a job's details without the tokens that only we know of."""
-        if not self._credentials.renewable:
-            return info
-        try:
-            text = json.dumps(info, ensure_ascii=False)
-            shown = self._redact(text)
-            made: dict[str, Any] = info if shown == text else json.loads(shown)
-        except (ValueError, RecursionError):
-            return {"problem": "custom_info cannot be shown"}
-        return made
+        return await _answers.said_by(answer, self.definition.status.error)
 
     def _wait_s(self, answer: Answer) -> float | None:
         longest = self.definition.limits.retry_after.total_seconds()

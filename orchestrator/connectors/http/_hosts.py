@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from orchestrator._loopback import is_loopback
 
 _PORTS = {"http": 80, "https": 443}
 _CONTROLS = frozenset(map(chr, [*range(0x21), 0x7F]))
@@ -52,7 +53,7 @@ def of(url: str, *, allow_http: bool) -> str:
         raise ValueError("must be an absolute URL that begins with https://")
     if "@" in parts.netloc:
         raise ValueError("must not hold credentials (user@host)")
-    if parts.scheme == "http" and not (allow_http or _is_loopback(parts.hostname)):
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname)):
         raise ValueError(
             f"is plain HTTP to {parts.hostname!r}, which shows credentials to everyone"
             " on the way: use https, or say allow_http: true"
@@ -66,16 +67,6 @@ def _named(parts: SplitResult) -> str:
     host = f"[{host}]" if ":" in host else host
     port = parts.port
     return host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine, without asking a name server."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_path(path: str) -> str:

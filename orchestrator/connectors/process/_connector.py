@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from orchestrator._clock import Clock, SystemClock, duration_to_us
 from orchestrator._config import Policy
 from orchestrator._faults import NO_FAULTS, Faults
 from orchestrator._ids import TOKEN
+from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.process import _command, _logs, _supervisor
@@ -105,6 +105,7 @@ class ProcessConnector(Measured[ProcessMeta]):
         self._faults = faults
         self._host = platform.node()
         self._program = _supervisor.__file__
+        self._blocking = Blocking("process")
 
     async def create(
         self,
@@ -130,7 +131,7 @@ class ProcessConnector(Measured[ProcessMeta]):
             TimeoutError: Another creator of this token has been busy for 10 s.
         """
         del output_prefix  # outputs come back through the job folder
-        plan = await asyncio.to_thread(
+        plan = await self._blocking.call(
             self._plan,
             task_template,
             inputs or {},
@@ -139,7 +140,7 @@ class ProcessConnector(Measured[ProcessMeta]):
             kwargs,
         )
         for _ in range(_LOCK_TRIES):
-            meta = await asyncio.to_thread(self._create, plan)
+            meta = await self._blocking.call(self._create, plan)
             if meta is not None:
                 return meta
             await self._clock.sleep(_LOCK_PAUSE_S)
@@ -157,7 +158,7 @@ class ProcessConnector(Measured[ProcessMeta]):
             ResourceGoneError: The folder is gone, or the outcome is lost.
             TransientError: The job belongs to another machine or root.
         """
-        return await asyncio.to_thread(self._get, resource_meta)
+        return await self._blocking.call(self._get, resource_meta)
 
     async def delete(self, resource_meta: ProcessMeta, **_unused: Any) -> None:
         """Ask the command to end: TERM to its group now, KILL after the grace period.
@@ -169,7 +170,7 @@ class ProcessConnector(Measured[ProcessMeta]):
         Raises:
             TransientError: The job belongs to another machine or root.
         """
-        await asyncio.to_thread(self._delete, resource_meta)
+        await self._blocking.call(self._delete, resource_meta)
 
     async def find(self, token: str, **_unused: Any) -> ProcessMeta | None:
         """Return the job that was started with *token*, None if none was.
@@ -177,7 +178,7 @@ class ProcessConnector(Measured[ProcessMeta]):
         None also while a creation is under way; such a one either gets to its end
         within moments or never started anything.
         """
-        return await asyncio.to_thread(self._find, token)
+        return await self._blocking.call(self._find, token)
 
     def job_key(self, resource_meta: ProcessMeta) -> str:
         """Return the token: it is the job's own id."""
@@ -203,7 +204,7 @@ class ProcessConnector(Measured[ProcessMeta]):
         """
         position = _logs.parse_position(token)
         for _ in range(_logs.PAGES_MAX):
-            page = await asyncio.to_thread(self._read_page, resource_meta, position)
+            page = await self._blocking.call(self._read_page, resource_meta, position)
             if page.body is not None:
                 yield page.body
             yield page.header
@@ -231,7 +232,11 @@ class ProcessConnector(Measured[ProcessMeta]):
                 " for which tokens are promised to be remembered"
             )
         before_us = self._clock.now_us() - duration_to_us(age)
-        return await asyncio.to_thread(self._prune, before_us)
+        return await self._blocking.call(self._prune, before_us)
+
+    def close(self) -> None:
+        """Let the connector's threads end; commands that run are left alone."""
+        self._blocking.close()
 
     def _plan(
         self,

@@ -10,10 +10,12 @@ from orchestrator._config import Policy
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._blocking import Blocking
 from orchestrator.connectors._custom import custom_of
+from orchestrator.connectors._endpoint import checked_endpoint
 from orchestrator.connectors._measures import Measured
 from orchestrator.connectors._token import token_of
 from orchestrator.connectors.snowflake import _history
 from orchestrator.connectors.snowflake._errors import (
+    UNREADABLE,
     code_of,
     is_session_code,
     of_call,
@@ -26,7 +28,6 @@ from orchestrator.connectors.snowflake._report import Status, report
 from orchestrator.connectors.snowflake._sessions import (
     Credentials,
     Sessions,
-    endpoint_of,
     require_library,
 )
 from orchestrator.connectors.snowflake._states import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
     from snowflake.connector import SnowflakeConnection
 
+    from orchestrator._clock import Clock
     from orchestrator._connector import Resource
 
 THREADS = 8
@@ -59,9 +61,6 @@ THREADS = 8
 
 _TIMEOUT = timedelta(seconds=20)
 _SETTLE = timedelta(minutes=2)
-_UNREADABLE = (KeyError, TypeError, ValueError, OSError)
-"""What version 4 of the client raises, bare, of an answer without the usual parts."""
-
 _NOT_TASKS = frozenset({"account", "user", "database", "schema", "warehouse"})
 
 
@@ -83,6 +82,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
             on the task's warehouse.
         timeout: How long the client waits for an answer, in whole seconds.
         threads: Calls at once.
+        clock: Source of the time; None for the system's.
 
     Raises:
         ConfigurationError: Snowflake's client is not installed, or a setting cannot be
@@ -105,6 +105,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
         statistics: bool = True,
         timeout: timedelta = _TIMEOUT,
         threads: int = THREADS,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(secrets=dict(secrets or {}))
         require_library()
@@ -115,11 +116,11 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
             raise ConfigurationError(f"connection: {taken} are each task's to say")
         # Its default is for a service that lists a job at once.
         self.policy = Policy(find_settle=_SETTLE)
-        self.endpoint = endpoint_of(endpoint)
+        self.endpoint = checked_endpoint(endpoint or "")
         self.accounts = None if accounts is None else frozenset(accounts)
         self.statistics = statistics
         self._sessions = Sessions(
-            self.endpoint, connection or {}, timeout.total_seconds()
+            self.endpoint, connection or {}, timeout.total_seconds(), clock=clock
         )
         self._blocking = Blocking("snowflake", threads)
 
@@ -251,7 +252,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
                 cursor.close()
         except errors.Error as error:
             raise of_create(error) from error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ConnectorError(
                 f"nobody knows whether the query runs: {error!r}"
             ) from error
@@ -296,7 +297,7 @@ class SnowflakeConnector(ConnectorSecretsMixin, Measured[SnowflakeMeta]):
             return self._sessions.use(place, credentials, work)
         except errors.Error as error:
             raise of_call(error) from error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise TransientError(f"no answer: {error!r}") from error
 
     def _meta(

@@ -28,6 +28,9 @@ CANCELED = 604
 _NOT_ALLOWED = frozenset({2003, 3001})
 """No such object, or no right to it; no right."""
 
+UNREADABLE = (KeyError, TypeError, ValueError, OSError)
+"""What version 4 of the client raises, bare, of an answer without the usual parts."""
+
 _SESSION_CODES = range(390000, 391000)
 _HTTP_UNAUTHORIZED = 290401
 

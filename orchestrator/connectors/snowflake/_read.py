@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
+from orchestrator.connectors._endpoint import checked_endpoint
 from orchestrator.connectors._frames import as_polars, require_form
 from orchestrator.connectors.snowflake._errors import code_of, of_call
 from orchestrator.connectors.snowflake._place import Place
 from orchestrator.connectors.snowflake._sessions import (
     Credentials,
     Sessions,
-    endpoint_of,
     require_library,
 )
 from orchestrator.connectors.snowflake._states import NO_DATA
@@ -94,7 +94,7 @@ def read(
         snowflake_token=snowflake_token,
     )
     sessions = Sessions(
-        endpoint_of(endpoint), connection or {}, timeout.total_seconds()
+        checked_endpoint(endpoint or ""), connection or {}, timeout.total_seconds()
     )
     return _read(sessions, place, secrets, query_id, as_)
 

@@ -19,12 +19,14 @@ from orchestrator._version import __version__
 from orchestrator.connectors._endpoint import check_transport
 from orchestrator.connectors._extras import require
 from orchestrator.connectors.snowflake._errors import (
+    UNREADABLE,
     is_old,
     is_session_trouble,
     of_login,
 )
-from orchestrator.connectors.utils import remember_secret
-from orchestrator.errors import AuthError, ConfigurationError, TransientError
+from orchestrator.connectors.snowflake._login import login
+from orchestrator.connectors.utils import redacted, remember_secret
+from orchestrator.errors import AuthError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -58,19 +60,6 @@ def require_library() -> None:
         package="snowflake-connector-python",
         extra="snowflake",
     )
-
-
-def endpoint_of(endpoint: str | None) -> str:
-    """Return the emulator's URL, "" for Snowflake's own service.
-
-    Raises:
-        ConfigurationError: It is no URL.
-    """
-    if endpoint:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
-    return (endpoint or "").rstrip("/")
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,12 +258,14 @@ class Sessions:
         from snowflake.connector import connect, errors  # noqa: PLC0415 - the extra
 
         options = self._options(place, credentials)
-        try:
-            return connect(**options)
-        except errors.Error as error:
-            raise of_login(error) from error
-        except OSError as error:
-            raise TransientError(f"no session: {error}") from error
+        with login():
+            try:
+                return connect(**options)
+            except errors.Error as error:
+                refused = of_login(error)
+            except UNREADABLE as error:
+                refused = TransientError(redacted(f"no session: {error!r}"))
+        raise refused  # without its cause, whose text is not redacted
 
     def _options(self, place: Place, credentials: Credentials) -> dict[str, Any]:
         """Return the arguments of the client for a new session."""

@@ -131,5 +131,13 @@ def test_the_endpoint_is_an_argument_or_googles_variable(
     assert BigQueryConnector().endpoint == "http://localhost:9050"
     assert BigQueryConnector(endpoint="https://bq.example").endpoint.endswith("example")
     assert BigQueryConnector(endpoint="").endpoint == ""
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["localhost:9050", "http://", "http:///path", "https://[::1", "http://a:many"],
+)
+def test_an_endpoint_that_is_no_url_of_a_host_is_refused(endpoint: str) -> None:
+    """When the connector is made, not at the first call."""
     with pytest.raises(ConfigurationError, match="endpoint"):
-        BigQueryConnector(endpoint="localhost:9050")
+        BigQueryConnector(endpoint=endpoint)

@@ -110,7 +110,7 @@ async def test_nothing_is_taken_from_the_environment_or_the_users_files(
     one = attempt()
     await made(connector, one)
     assert service.count(one.token) == 1
-    known = Credentials.of(PAT, None, None)
+    known = Credentials.of({"databricks_token": PAT})
     config = connector._clients.get(connector.host, known)._client.config
     kept = {name: value for name, value in config.as_dict().items() if value}
     assert "other" not in str(kept)
@@ -189,10 +189,17 @@ def test_workspaces_are_kept_per_host_and_credentials_and_not_for_ever(
 ) -> None:
     """The one that was unused longest goes."""
     clients = Clients(5.0, 4, kept=2)
-    first = clients.get(service.url, Credentials.of("a", None, None))
-    assert clients.get(service.url, Credentials.of("a", None, None)) is first
-    assert clients.get(service.url, Credentials.of("b", None, None)) is not first
-    clients.get(service.url, Credentials.of(None, "c", "d"))
+    first = clients.get(service.url, Credentials.of({"databricks_token": "a"}))
+    assert clients.get(service.url, Credentials.of({"databricks_token": "a"})) is first
+    assert (
+        clients.get(service.url, Credentials.of({"databricks_token": "b"})) is not first
+    )
+    clients.get(
+        service.url,
+        Credentials.of({"databricks_client_id": "c", "databricks_client_secret": "d"}),
+    )
     assert len(clients) == 2
-    assert clients.get(service.url, Credentials.of("a", None, None)) is not first
-    assert "PAT" not in repr(Credentials.of("PAT", None, None))
+    assert (
+        clients.get(service.url, Credentials.of({"databricks_token": "a"})) is not first
+    )
+    assert "PAT" not in repr(Credentials.of({"databricks_token": "PAT"}))

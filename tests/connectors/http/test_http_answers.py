@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
+from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator.connectors.http import HttpConnector
 from orchestrator.connectors.http._client import unpacked
@@ -14,6 +16,7 @@ from orchestrator.errors import ThrottledError
 from tests.api.project import ROOT
 from tests.connectors.http.api import Api, batches, submit
 from tests.connectors.http.test_http_auth import OAUTH, oauth
+from tests.support.busy import busy_host
 
 BOMB = """
 import asyncio, gzip, resource
@@ -91,6 +94,17 @@ async def test_a_token_may_live_for_any_number_of_seconds(api: Api) -> None:
     api.script("POST /oauth", 200, body=body)
     api.require("Bearer access-token-1-of-this-service")
     await submit(connector, secrets=OAUTH)
+
+
+async def test_a_host_program_that_fills_its_threads_stops_no_answer(api: Api) -> None:
+    """A large one is read in a thread of the connector's own."""
+    connector = HttpConnector(batches(api.url))
+    meta = await submit(connector)
+    body = {"status": {"lifecycle": "ACTIVE"}, "filler": "x" * 300_000}
+    api.script("GET", 200, body={"job": body})
+    with busy_host(), closing(connector):
+        resource = await connector.get(meta)
+    assert resource.phase == TaskExecution.RUNNING
 
 
 def test_one_layer_of_gzip_is_read() -> None:

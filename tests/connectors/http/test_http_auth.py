@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator._secrets import Redactor, redacting
 from orchestrator.connectors.http import HttpConnector
 from orchestrator.connectors.http._answers import OutcomeUnknownError
 from orchestrator.errors import (
@@ -200,43 +201,27 @@ async def test_a_token_endpoint_that_is_away_means_not_created(api: Api) -> None
     assert api.requests("/v2") == []
 
 
-async def test_an_access_token_that_the_service_quotes_is_not_shown(api: Api) -> None:
-    """The engine knows only secrets that it resolved; this one is ours to hide."""
-    connector = oauth(api)
-    await submit(connector, secrets=OAUTH)
-    api.require("nobody")
-    api.revoke()
-    with pytest.raises(AuthError) as caught:
+async def test_an_access_token_is_known_to_whoever_redacts(api: Api) -> None:
+    """Whoever calls the connector redacts what it says, the token like a secret."""
+    connector, redactor = oauth(api), Redactor()
+    with redacting(redactor):
         await submit(connector, secrets=OAUTH)
-    assert "who is 'Bearer ***'" in str(caught.value)
+        api.require("nobody")
+        api.revoke()
+        with pytest.raises(AuthError, match=r"who is 'Bearer \*\*\*'"):
+            await submit(connector, secrets=OAUTH)
+    assert redactor.redact("access-token-1-of-this-service") == "***"
 
 
-async def test_an_access_token_is_in_no_link_and_no_detail(api: Api) -> None:
-    """Only the connector knows it: the engine, which hides secrets, does not."""
-    access = "access-token-1-of-this-service"
-    connector = oauth(
-        api,
-        more={
-            "log_links": [{"name": "ui", "path": "job.ui"}],
-            "status": {"custom_info": {"seen": "job.seen"}, "message": "job.note"},
-        },
-    )
-    meta = await submit(connector, secrets=OAUTH)
-    body = {
-        "job": {
-            "status": {"lifecycle": "ACTIVE"},
-            "ui": f"https://ui.example/?access_token={access}",
-            "seen": [{"authorization": f"Bearer {access}"}],
-            "note": f"called with {access}",
-        }
-    }
-    api.script("GET", 200, body=body)
-    resource = await connector.get(meta, **OAUTH)
-    assert resource.message == "called with ***"
-    assert [link.uri for link in resource.log_links or ()] == [
-        "https://ui.example/?access_token=***"
-    ]
-    assert (resource.custom_info or {})["seen"] == [{"authorization": "Bearer ***"}]
+async def test_a_kept_access_token_is_known_to_the_next_engine_as_well(
+    api: Api,
+) -> None:
+    """It was fetched in a call of another one, perhaps."""
+    connector, redactor = oauth(api), Redactor()
+    await submit(connector, secrets=OAUTH)
+    with redacting(redactor):
+        await submit(connector, secrets=OAUTH)
+    assert redactor.redact("access-token-1-of-this-service") == "***"
 
 
 async def test_the_clients_secret_goes_to_the_token_endpoint_alone(

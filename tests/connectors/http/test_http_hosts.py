@@ -245,6 +245,15 @@ async def test_jobs_of_one_name_at_two_hosts_are_two_jobs(
     }
 
 
+async def test_one_job_at_changing_hosts_has_one_key_if_it_is_polled_by_path(
+    api: Api,
+) -> None:
+    """What the service says of hosts is not looked at without a status_url."""
+    urls = [f"https://region-{number}.example/v2/status/7" for number in (1, 2)]
+    key = f"{api.url.removeprefix('http://')}/7"
+    assert await _keys(HttpConnector(batches(api.url)), api, urls) == {key}
+
+
 async def test_ablation_without_the_check_the_secret_gets_out(
     api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

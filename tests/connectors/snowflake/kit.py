@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from orchestrator._codec import decode_values, encode_inputs, python_type_of
 from orchestrator._ids import create_token
 from orchestrator._tasks import to_template
@@ -101,3 +104,13 @@ def tell(service: Running, path: str, body: Any) -> None:
     request = Request(f"{service.url}{path}", json.dumps(body).encode(), method="PUT")  # noqa: S310 - http on this machine
     with urlopen(request, timeout=10):  # noqa: S310 - as above
         pass
+
+
+def pem(passphrase: str = "") -> str:
+    """Return a new private key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kind: Any = serialization.NoEncryption()
+    if passphrase:
+        kind = serialization.BestAvailableEncryption(passphrase.encode())
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, kind).decode()

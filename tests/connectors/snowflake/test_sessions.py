@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from flyteidl2.core.execution_pb2 import TaskExecution
 
+from orchestrator._secrets import Redactor, redacting
 from orchestrator.connectors.snowflake import SnowflakeConnector
+from orchestrator.connectors.snowflake._login import login
 from orchestrator.connectors.snowflake._place import Place
 from orchestrator.connectors.snowflake._sessions import (
     AGE_MAX_S,
     Credentials,
     Sessions,
 )
+from orchestrator.connectors.utils import redacted
 from orchestrator.errors import AuthError, PermanentError, TransientError
 from orchestrator.testing import ManualClock
-from tests.connectors.snowflake.kit import attempt
+from tests.connectors.snowflake.kit import attempt, pem
+from tests.emulators import Fault, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,16 +30,6 @@ if TYPE_CHECKING:
 
 NOBODY = Credentials()
 PLACE = Place("shop-main", "RUNNER", "SHOP", "PUBLIC", "SMALL")
-
-
-def pem(passphrase: str = "") -> str:
-    """Return a new private key."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    kind: Any = serialization.NoEncryption()
-    if passphrase:
-        kind = serialization.BestAvailableEncryption(passphrase.encode())
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return key.private_bytes(encoding, form, kind).decode()
 
 
 @pytest.fixture
@@ -162,6 +154,31 @@ async def test_a_key_that_cannot_be_read_is_not_quoted(
         assert key not in str(caught.value)
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
+
+
+def test_while_logging_in_words_are_shown_and_tokens_are_not() -> None:
+    """Nor what is known to be a secret; the id of a refusal is for administrators."""
+    told = "JWT token is invalid. [0ce9eb56-821d-4ca9-a774-04ae89a0cf5a] at db.example"
+    token = f"eyJ{'a-_' * 20}.{'Z' * 300}"
+    known = Redactor()
+    known.register({"": "a secret"})
+    with redacting(known):
+        with login():
+            assert redacted(told) == told
+            assert redacted(f"{told}: {token}, a secret") == f"{told}: ***.***, ***"
+            assert redacted(f"b {token * 500}", 20) == "b ***.***.***.***.**"
+        assert token in redacted(f"{told}: {token}")
+
+
+async def test_a_refused_login_says_why_and_has_no_cause(
+    service: Running, connector: SnowflakeConnector
+) -> None:
+    """The client's own error is not redacted."""
+    service.script(Rule(do=Fault.REFUSE, verb="login", status=200))
+    with pytest.raises(AuthError, match=r"390100.*refused by a rule") as caught:
+        await attempt().create(connector)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 async def test_several_credentials_are_not_guessed_among(
