@@ -22,12 +22,14 @@ collect_ignore = [] if find_spec("flyte") else ["flyte/install"]
 THREAD_END_S_MAX = 5.0
 
 # Opening and closing a database looks at its own folder: a few calls of microseconds,
-# none of them while anything runs.
+# none of them while anything runs. pydantic asks once in a process for its plugins, when
+# the first connector is registered.
 MAY_BLOCK = {
     "orchestrator/_storage/_dialects.py": {"_engine", "prepare_file"},
     "orchestrator/_storage/_migrate.py": {"upgrade_on"},
     "orchestrator/_storage/_nodes.py": {"take", "release", "_proved_dead"},
     "orchestrator/_storage/_store.py": {"lock_path"},
+    "pydantic/plugin/_loader.py": {"get_plugins"},
 }
 
 
