@@ -22,8 +22,8 @@ collect_ignore = [] if find_spec("flyte") else ["flyte/install"]
 THREAD_END_S_MAX = 5.0
 
 # Opening and closing a database looks at its own folder: a few calls of microseconds,
-# none of them while anything runs. pydantic asks once in a process for its plugins, when
-# the first connector is registered.
+# none of them while anything runs. pydantic asks once in a process for its plugins,
+# when the first connector is registered.
 MAY_BLOCK = {
     "orchestrator/_storage/_dialects.py": {"_engine", "prepare_file"},
     "orchestrator/_storage/_migrate.py": {"upgrade_on"},
