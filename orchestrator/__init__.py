@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         EnvironmentSecrets,
         FileSecrets,
         KeyringSecrets,
+        RedactingFilter,
         Secret,
         SecretProvider,
         SecretReference,
