@@ -238,6 +238,7 @@ def _external_job() -> None:
         sa.Column("task_type", sa.Text(), nullable=False),
         sa.Column("task_version", sa.Integer(), nullable=False),
         sa.Column("job_key", sa.Text(), nullable=False),
+        sa.Column("shared_key", sa.Text(), nullable=True),
         sa.Column("meta", sa.LargeBinary(), nullable=False),
         sa.Column("meta_version", sa.Integer(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._engine._alarm import Alarm
 from orchestrator._engine._answers import new_job
 from orchestrator._engine._belief import Belief
 from orchestrator._engine._caller import Caller
@@ -77,18 +78,8 @@ class Engine:
             output_prefix=config.output_prefix,
             late=self._late,
         )
+        self.alarm = Alarm(clock)
         belief = Belief(clock)
-        self.scheduler = Scheduler(
-            store=self.store,
-            contexts=self.contexts,
-            lease=self.lease,
-            clock=clock,
-            belief=belief,
-            config=config,
-            faults=faults,
-            redactor=self.redactor,
-            changed=self.waiters.changed,
-        )
         parts = Parts(
             store=self.store,
             contexts=self.contexts,
@@ -98,14 +89,24 @@ class Engine:
             belief=belief,
             rng=rng,
             faults=faults,
-            released=self.scheduler.released,
+            released=self.alarm.released,
             ended=self.waiters.ended,
         )
-        self.stepper = Stepper(parts)
-        self.cleaner = Cleaner(parts)
-        self.scheduler.stepper = self.stepper
-        self.scheduler.cleaner = self.cleaner
-        self.scheduler.sweeper = Sweeper(parts)
+        self.scheduler = Scheduler(
+            store=self.store,
+            contexts=self.contexts,
+            stepper=Stepper(parts),
+            cleaner=Cleaner(parts),
+            sweeper=Sweeper(parts),
+            alarm=self.alarm,
+            lease=self.lease,
+            clock=clock,
+            belief=belief,
+            config=config,
+            faults=faults,
+            redactor=self.redactor,
+            changed=self.waiters.changed,
+        )
         self._loops: list[asyncio.Task[None]] = []
         self._leading = False
 
@@ -229,7 +230,12 @@ class Engine:
         return await self.store.terminal_of(ids)
 
     async def _late(self, row: Claimed, job: NewJob) -> None:
-        await self.stepper.late(row, job)
+        """Enter the late answer of a detached create, and wake its row."""
+        now = self.clock.now_us()
+        logger.info("late answer of create for %s", row.id)
+        await self.store.record(row, row.attempt, job, now)
+        await self.store.wake(row.id, now)
+        self.alarm.released(now)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator._clock import Clock
     from orchestrator._config import Config
+    from orchestrator._engine._alarm import Alarm
     from orchestrator._engine._belief import Belief
     from orchestrator._engine._cleaner import Cleaner
     from orchestrator._engine._contexts import Contexts
@@ -58,6 +59,10 @@ class Scheduler:
         *,
         store: Store,
         contexts: Contexts,
+        stepper: Stepper,
+        cleaner: Cleaner,
+        sweeper: Sweeper,
+        alarm: Alarm,
         lease: Lease,
         clock: Clock,
         belief: Belief,
@@ -72,6 +77,10 @@ class Scheduler:
         """
         self._store = store
         self._contexts = contexts
+        self._stepper = stepper
+        self._cleaner = cleaner
+        self._sweeper = sweeper
+        self._alarm = alarm
         self._lease = lease
         self._clock = clock
         self._belief = belief
@@ -79,18 +88,12 @@ class Scheduler:
         self._reach = faults.reach
         self._redactor = redactor
         self._changed = changed
-        self._wake = asyncio.Event()
-        self._asleep = False
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._strays: set[tuple[str, int]] = set()
-        self._sleeping_until = 0
         self._debts_due = True
         self._debts_at = 0
-        self.stepper: Stepper
-        self.cleaner: Cleaner
-        self.sweeper: Sweeper
         self.ticks = 0
         self.probes = 0
 
@@ -102,16 +105,7 @@ class Scheduler:
     @property
     def asleep(self) -> bool:
         """Whether `run` waits for the clock, and no step is at work."""
-        return self._asleep and not self._wake.is_set() and not self._tasks
-
-    def wake(self) -> None:
-        """Make `run` tick now."""
-        self._wake.set()
-
-    def released(self, due_at: int) -> None:
-        """Note that some row is due at *due_at*; wakes `run` if it sleeps longer."""
-        if due_at < self._sleeping_until:
-            self._wake.set()
+        return self._alarm.asleep and not self._tasks
 
     async def tick(self, *, wait: bool = True) -> TickReport:
         """Claim what is due and step it.
@@ -135,7 +129,7 @@ class Scheduler:
             self._debts_at = now + _DEBTS_EVERY_US
             share = limit if wait else max(limit // 10, 1)
             owed, searches = await asyncio.gather(  # one commit for both
-                self.cleaner.claim(share, node, now), self.sweeper.claim(share, now)
+                self._cleaner.claim(share, node, now), self._sweeper.claim(share, now)
             )
             self._debts_due = share in (len(owed), len(searches))
         self._reach("claim.before_commit")
@@ -170,12 +164,12 @@ class Scheduler:
     ) -> Iterator[tuple[Coroutine[Any, Any, None], str]]:
         """Yield what is to be done, one after the other, each with a name."""
         for row in rows:
-            yield self.stepper.step(row, node), row.id
+            yield self._stepper.step(row, node), row.id
         for job in owed:
-            yield self.cleaner.clean(job, node), f"job {job.id}"
+            yield self._cleaner.clean(job, node), f"job {job.id}"
         for search in searches:
             what = f"search {search.id}-{search.attempt}"
-            yield self.sweeper.search(search), what
+            yield self._sweeper.search(search), what
 
     def _start(self, step: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(step)
@@ -194,9 +188,7 @@ class Scheduler:
         """Tick, then sleep until the next due row, a wake-up, or the idle limit."""
         while True:
             await self._room.wait()
-            self._wake.clear()
-            # From here on whoever releases a row earlier than this wakes us.
-            self._sleeping_until = self._clock.now_us()
+            self._alarm.begin()
             try:
                 if not self._lease.trusted():
                     await self._lease.renew()
@@ -213,21 +205,20 @@ class Scheduler:
                 logger.exception("tick broke, trying again")
                 seconds = _AGAIN_S
             if seconds > 0:
-                self._asleep = True
-                await self._clock.wait(self._wake, seconds)
-                self._asleep = False
+                await self._alarm.sleep(seconds)
 
     async def _until_due(self) -> float:
         now = self._clock.now_us()
         idle = seconds_to_us(self._config.idle.total_seconds())
         # Set before the question is asked: what is released meanwhile wakes us.
-        self._sleeping_until = now + idle
+        self._alarm.set(now + idle)
         due = await self._store.next_due(self._contexts.loaded())
         if due is None:
             return idle / 1e6
         self._debts_due = due <= now
-        self._sleeping_until = min(due, now + idle)
-        return max(self._sleeping_until - now, 0) / 1e6
+        until = min(due, now + idle)
+        self._alarm.set(until)
+        return max(until - now, 0) / 1e6
 
     async def watch(self) -> None:
         """Ask the database, again and again, what other processes wrote.
@@ -248,7 +239,7 @@ class Scheduler:
                 logger.exception("watch broke, trying again")
             self.probes += 1
             if version is not None and version != seen:
-                self._wake.set()
+                self._alarm.wake()
                 self._changed()
             seen = version
             await self._clock.sleep(seconds)
@@ -259,7 +250,7 @@ class Scheduler:
         for since, size in self._belief.steps_back():
             self._debts_at = 0
             await self._store.bring_forward(since, size)
-            self._wake.set()
+            self._alarm.wake()
 
     async def beat(self) -> None:
         """Renew the lease, again and again."""
@@ -268,7 +259,7 @@ class Scheduler:
             try:
                 if await self._lease.renew():
                     # This process's own commits do not wake its watch.
-                    self._wake.set()
+                    self._alarm.wake()
                 await self._free_strays()
             except StoreError as error:
                 logger.warning("heartbeat failed, trying again: %s", error)
@@ -290,7 +281,7 @@ class Scheduler:
         if strays:
             logger.error("%d rows were held by no step: they are free", len(strays))
             await self._store.free(node, strays)
-            self._wake.set()
+            self._alarm.wake()
 
     async def drain(self, seconds: float) -> None:
         """Let the steps at work end, at most *seconds*; then cancel them."""

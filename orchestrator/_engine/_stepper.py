@@ -180,14 +180,6 @@ class Stepper:
         if job is not None:
             await self._store.record(row, row.attempt, job, self._clock.now_us())
 
-    async def late(self, row: Claimed, job: NewJob) -> None:
-        """Enter the late answer of a detached create, and wake its row."""
-        now = self._clock.now_us()
-        logger.info("late answer of create for %s", row.id)
-        await self._store.record(row, row.attempt, job, now)
-        await self._store.wake(row.id, now)
-        self._released(now)
-
     async def _put_off(self, row: Claimed, node: str) -> None:
         """Give the row back, to be looked at again soon."""
         try:

@@ -370,7 +370,7 @@ class Orchestrator(Reading):
         try:
             results = await self._engine.store.submit(news, now)
         finally:  # also for a cancelled caller, whose commit is not
-            self._engine.scheduler.wake()
+            self._engine.alarm.wake()
         self._reach("submit.after_commit")
         for new, result in zip(news, results, strict=True):
             if result.conflict and new.job is not None:
@@ -431,7 +431,7 @@ class Orchestrator(Reading):
             checked(execution_id), clean(reason), self._clock.now_us()
         )
         if wished:
-            self._engine.scheduler.wake()
+            self._engine.alarm.wake()
         else:
             await self.get(execution_id)
 
@@ -472,7 +472,7 @@ class Orchestrator(Reading):
             if not await self._engine.store.wish_resolve(execution.id, choice, now):
                 problem = f"{execution.id} is being worked on: look at it and try again"
                 raise InvalidInputError("execution_id", problem)
-        self._engine.scheduler.wake()
+        self._engine.alarm.wake()
 
     async def wake(self, execution_id: str) -> bool:
         """Make a live execution due now; False if it is terminal.
@@ -483,7 +483,7 @@ class Orchestrator(Reading):
         now = self._clock.now_us()
         woken = await self._engine.store.wake(checked(execution_id), now)
         if woken:
-            self._engine.scheduler.wake()
+            self._engine.alarm.wake()
         else:
             await self.get(execution_id)
         return woken

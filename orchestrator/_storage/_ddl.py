@@ -95,7 +95,8 @@ SQLITE_TRIGGERS = dict(
         ),
         _refuse(
             "external_job_facts",
-            "UPDATE OF execution_id, attempt, job_key, meta, meta_version, recorded_at",
+            "UPDATE OF execution_id, attempt, job_key, shared_key, meta, meta_version,"
+            " recorded_at",
             "external_job",
             "",
             "the ledger is append-only",

@@ -32,11 +32,13 @@ JOB_COLUMNS = (
     "task_type",
     "task_version",
     "job_key",
+    "shared_key",
     "meta",
     "meta_version",
     "recorded_at",
     "adopted_at",
 )
+_JOB_KEY = JOB_COLUMNS.index("job_key")
 
 
 def job_row(
@@ -47,8 +49,15 @@ def job_row(
     now: int,
     *,
     adopted: bool,
+    shared: bool = False,
 ) -> tuple[Any, ...]:
-    """Return a ledger row's values."""
+    """Return a ledger row's values.
+
+    A *shared* job's key is another execution's entry: a service uses a name again, or
+    knows two requests as one job. It is entered under a name that says both, so that
+    the attempt can adopt it, and somebody can see that it may live.
+    """
+    key = job.job_key
     if isinstance(row, dict):
         task_type, task_version = row["task_type"], row["task_version"]
     else:
@@ -58,7 +67,8 @@ def job_row(
         attempt,
         task_type,
         task_version,
-        job.job_key,
+        f"{key} ({create_token(execution_id, attempt)})" if shared else key,
+        key if shared else None,
         job.meta,
         job.meta_version,
         now,
@@ -86,15 +96,6 @@ _HELD_BY_OTHERS = (
     # Who has the job already needs no entry to find it by.
     " WHERE j.execution_id <> e.id AND e.job_key IS NOT j.job_key"
 )
-
-
-def _name_of_both(job_key: str, execution_id: str, attempt: int) -> str:
-    """Return what a job is entered as whose key is another execution's entry.
-
-    A service that uses a name again, or knows two requests as one job: under a name
-    that says both, the attempt can adopt it, and somebody can see that it may live.
-    """
-    return f"{job_key} ({create_token(execution_id, attempt)})"
 
 
 class Fact(Item):
@@ -140,16 +141,16 @@ class Fact(Item):
         rows = []
         for number, holder in await tx.json(_HELD_BY_OTHERS, (json.dumps(keys),)):
             fact = items[number]
-            claimed, told = fact.claimed, fact.job
-            name = _name_of_both(told.job_key, claimed.id, fact.attempt)
+            claimed, job = fact.claimed, fact.job
+            row = job_row(
+                *(claimed.id, fact.attempt, claimed, job, fact.now),
+                adopted=False,
+                shared=True,
+            )
             logger.warning(
                 "job %s, told of for execution %s, is execution %s's: it is in the"
                 " ledger as %s",
-                *(told.job_key, claimed.id, holder, name),
-            )
-            job = NewJob(told.meta, told.meta_version, name)
-            row = job_row(
-                claimed.id, fact.attempt, claimed, job, fact.now, adopted=False
+                *(job.job_key, claimed.id, holder, row[_JOB_KEY]),
             )
             rows.append(row)
         await cls._insert(tx, rows)
@@ -172,18 +173,16 @@ class Fact(Item):
         return False
 
 
-_SHARED = "job_key LIKE '% (o' || execution_id || '-' || attempt || ')'"
-"""Whether an entry has a name of both: then its job may be another execution's."""
 _OWE = (
     "UPDATE external_job SET cleanup_since = ?1, cleanup = CASE"
-    f" WHEN NOT {_SHARED} THEN 'DUE'"
+    " WHEN shared_key IS NULL THEN 'DUE'"
     # The attempt has it under its own name: this entry is one too many.
-    " WHEN job_key = (SELECT e.job_key FROM execution e WHERE e.id = execution_id)"
-    " || ' (o' || execution_id || '-' || attempt || ')' THEN 'DONE'"
+    " WHEN shared_key = (SELECT e.job_key FROM execution e WHERE e.id = execution_id)"
+    " THEN 'DONE'"
     " ELSE 'ABANDONED' END,"
-    f" cleanup_due_at = CASE WHEN NOT {_SHARED} THEN ?1 END,"
-    f" cleanup_error = CASE WHEN {_SHARED} THEN 'its name is that of another"
-    " execution''s job: it is not deleted' END"
+    " cleanup_due_at = CASE WHEN shared_key IS NULL THEN ?1 END,"
+    " cleanup_error = CASE WHEN shared_key IS NOT NULL THEN 'its name is that of"
+    " another execution''s job: it is not deleted' END"
     " WHERE execution_id IN (SELECT value FROM json_each(?2))"
     " AND adopted_at IS NULL AND cleanup = 'NONE' AND NOT EXISTS ("
     "SELECT 1 FROM execution e WHERE e.id = external_job.execution_id"
@@ -252,9 +251,10 @@ async def _settle_own(tx: Tx, item: Apply, cleanup: Cleanup) -> None:
     if row.meta is None or row.meta_version is None or row.job_key is None:
         return
     # The service has used the name before, and the key is another's entry.
-    name = _name_of_both(row.job_key, row.id, row.attempt)
-    job = NewJob(row.meta, row.meta_version, name)
-    values_ = job_row(row.id, row.attempt, row, job, item.now, adopted=False)
+    job = NewJob(row.meta, row.meta_version, row.job_key)
+    values_ = job_row(
+        row.id, row.attempt, row, job, item.now, adopted=False, shared=True
+    )
     if await tx.run(_ABANDON, (*values_, error, *own)):
         key = (row.task_type, row.task_version, row.job_key)
         logger.error(
@@ -263,5 +263,5 @@ async def _settle_own(tx: Tx, item: Apply, cleanup: Cleanup) -> None:
             row.job_key,
             row.id,
             await tx.scalar(_HOLDER, key),
-            name,
+            values_[_JOB_KEY],
         )

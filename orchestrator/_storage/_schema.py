@@ -194,6 +194,8 @@ external_job = Table(
     Column("task_type", Text, nullable=False),
     Column("task_version", Integer, nullable=False),
     Column("job_key", Text, nullable=False),
+    # The service's name of the job, where another execution's entry has it already.
+    Column("shared_key", Text),
     Column("meta", LargeBinary, nullable=False),
     Column("meta_version", Integer, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),

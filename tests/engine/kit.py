@@ -124,7 +124,7 @@ class Clock(ManualClock):
         if scheduler._tasks:
             await asyncio.wait(set(scheduler._tasks))
             return False
-        wake = scheduler._wake
+        wake = orchestrator._engine.alarm.event
         if wake in self._waiting and not wake.is_set():
             for _ in range(3):  # turns: what was just woken shows itself
                 await asyncio.sleep(0)

@@ -109,7 +109,15 @@ async def test_garbage_in_a_column_harms_its_own_row_only(
 
 
 FACTS = dict.fromkeys(
-    ("execution_id", "attempt", "job_key", "meta", "meta_version", "recorded_at"),
+    (
+        "execution_id",
+        "attempt",
+        "job_key",
+        "shared_key",
+        "meta",
+        "meta_version",
+        "recorded_at",
+    ),
     "the ledger is append-only",
 ) | {"adopted_at": "an entry once due is never adopted"}
 

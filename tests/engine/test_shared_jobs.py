@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator import Policy
-from tests.engine.kit import DONE, RUNNING, Clock, Gate, Meta, Script, a_task, until
+from tests.engine.kit import (
+    DONE,
+    KILLED,
+    RUNNING,
+    Clock,
+    Gate,
+    Meta,
+    Script,
+    a_task,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -128,3 +138,30 @@ async def test_an_execution_that_has_the_job_by_a_replay_owes_nothing(
     assert job.cleanup == "DONE"
     assert await orchestrator._engine.store.orphans(0) == []
     assert await findings(orchestrator) == []
+
+
+async def test_a_job_that_carries_the_token_in_its_own_name_is_nobody_elses(
+    engine: Start, clock: Clock
+) -> None:
+    """Whoever names jobs as the ledger names shared ones: told too late, deleted."""
+
+    class Named(Script):
+        def job_key(self, resource_meta: Meta) -> str:
+            return f"{resource_meta.job} (o{own.id}-1)"
+
+    gate = Gate(Meta("nightly"))
+    script = Named(create=[gate.answer()], get=KILLED)
+    orchestrator = await engine(script)
+    own = await held_up(orchestrator, clock, gate)
+    await orchestrator.resolve(own.id, give_up=True)
+    await clock.until_ended(orchestrator, own.id)
+    gate.opened.set()
+
+    async def entered() -> bool:
+        return bool(await orchestrator.jobs(own.id))
+
+    await until(entered)
+    await clock.pass_(60, orchestrator)
+    [job] = await orchestrator.jobs(own.id)
+    assert (job.job_key, job.cleanup) == (f"nightly (o{own.id}-1)", "DONE")
+    assert script.number("delete") == 1

@@ -1,8 +1,7 @@
 """What the errors of Google's client mean to an execution.
 
-``create`` asserts "no job" only where the answer proves it: a refusal with a 4xx status
-that this very request got. Everything else is raised as plain ConnectorError, which is
-"unknown" from ``create`` and "later" from ``get`` and ``delete``.
+The proof that ``create`` made no job is a refusal with a 4xx status that this very
+request got.
 """
 
 from __future__ import annotations
@@ -11,20 +10,16 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator.connectors._refusals import of_refusal, of_silence, text_of
 from orchestrator.connectors.utils import redacted
-from orchestrator.errors import (
-    AuthError,
-    ConnectorError,
-    PermanentError,
-    ResourceGoneError,
-    ThrottledError,
-    TransientError,
-)
+from orchestrator.errors import AuthError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.api_core.exceptions import GoogleAPICallError
+
+    from orchestrator.errors import ConnectorError
 
 THROTTLED_REASONS = frozenset(
     {"jobRateLimitExceeded", "quotaExceeded", "rateLimitExceeded"}
@@ -55,31 +50,28 @@ def translated(*, creating: bool) -> Iterator[None]:
     except auth.TransportError as error:
         # No token was to be had: the job request itself may have been sent before,
         # and refused with 401, which made no job either.
-        raise TransientError(f"no access token: {_text(error)}") from error
+        raise TransientError(f"no access token: {text_of(error)}") from error
     except auth.GoogleAuthError as error:
         kind = TransientError if error.retryable else AuthError
         raise kind(f"no access token: {_code(error)}") from None
     except OSError as error:  # requests' errors are of this kind
-        if creating:
-            raise ConnectorError(f"the answer was lost: {_text(error)}") from error
-        raise TransientError(f"no answer: {_text(error)}") from error
+        raise of_silence(error, creating=creating) from error
 
 
 def of_answer(error: GoogleAPICallError, *, creating: bool) -> ConnectorError:
     """Return what an answer with an error status means."""
     status = int(error.code or 0)
     reasons = reasons_of(error)
-    text = redacted(f"{status} {', '.join(sorted(reasons))}: {error.message}")
-    if status == _THROTTLED or reasons & THROTTLED_REASONS:
-        return ThrottledError(text, retry_after=retry_after(error))
-    if status in (_UNAUTHORIZED, _FORBIDDEN):
-        return AuthError(text)
     unclear = status in (0, _TIMEOUT) or status >= _SERVER or reasons & UNCLEAR_REASONS
-    if creating:
-        return ConnectorError(text) if unclear else PermanentError(text)
-    if status == _NOT_FOUND:
-        return ResourceGoneError(text)
-    return TransientError(text, retry_after=retry_after(error))
+    return of_refusal(
+        redacted(f"{status} {', '.join(sorted(reasons))}: {error.message}"),
+        creating=creating,
+        throttled=status == _THROTTLED or bool(reasons & THROTTLED_REASONS),
+        unauthorized=status in (_UNAUTHORIZED, _FORBIDDEN),
+        proof=not unclear,
+        gone=status == _NOT_FOUND,
+        retry_after=retry_after(error),
+    )
 
 
 def reasons_of(error: GoogleAPICallError) -> set[str]:
@@ -93,10 +85,6 @@ def retry_after(error: GoogleAPICallError) -> float | None:
     headers = getattr(error.response, "headers", None) or {}
     said = str(headers.get("Retry-After", ""))
     return float(said) if said.isdecimal() else None
-
-
-def _text(error: BaseException) -> str:
-    return redacted(f"{type(error).__name__}: {error}")
 
 
 def _code(error: BaseException) -> str:

@@ -1,8 +1,6 @@
 """What the errors of Databricks' SDK mean to an execution.
 
-``create`` asserts "no run" only where the answer proves it: a refusal that this very
-request got. Everything else is raised as plain ConnectorError, which is "unknown" from
-``create`` and "later" from ``get`` and ``delete``.
+The proof that ``create`` made no run is a refusal that this very request got.
 """
 
 from __future__ import annotations
@@ -11,15 +9,9 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator.connectors._refusals import of_refusal, of_silence
 from orchestrator.connectors.utils import redacted
-from orchestrator.errors import (
-    AuthError,
-    ConnectorError,
-    PermanentError,
-    ResourceGoneError,
-    ThrottledError,
-    TransientError,
-)
+from orchestrator.errors import ConnectorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +61,7 @@ def translated(*, creating: bool) -> Iterator[None]:
             raise of_answer(error, creating=creating, unclear=repeatable) from error
         if not isinstance(error, OSError):  # requests' errors are of this kind
             raise
-        if creating:
-            raise ConnectorError(f"the answer was lost: {_text(error)}") from error
-        raise TransientError(f"no answer: {_text(error)}") from error
+        raise of_silence(error, creating=creating) from error
 
 
 def of_answer(
@@ -88,19 +78,16 @@ def of_answer(
 
     code = str(error.error_code or "")
     text = redacted(f"{code or type(error).__name__}: {error}")
-    after = error.retry_after_secs
-    if isinstance(error, errors.TooManyRequests) or code in THROTTLED_CODES:
-        return ThrottledError(text, retry_after=after)
-    if isinstance(error, (errors.Unauthenticated, errors.PermissionDenied)):
-        return AuthError(text)
     refused = isinstance(error, (errors.BadRequest, errors.NotFound))
-    if creating:
-        proof = refused and not unclear and code not in UNCLEAR_CODES
-        return PermanentError(text) if proof else ConnectorError(text)
-    if isinstance(error, errors.NotFound) or (refused and _NO_SUCH_RUN.search(text)):
-        return ResourceGoneError(text)
-    return TransientError(text, retry_after=after)
-
-
-def _text(error: BaseException) -> str:
-    return redacted(f"{type(error).__name__}: {error}")
+    unknown = isinstance(error, errors.NotFound) or bool(_NO_SUCH_RUN.search(text))
+    return of_refusal(
+        text,
+        creating=creating,
+        throttled=isinstance(error, errors.TooManyRequests) or code in THROTTLED_CODES,
+        unauthorized=isinstance(
+            error, (errors.Unauthenticated, errors.PermissionDenied)
+        ),
+        proof=refused and not unclear and code not in UNCLEAR_CODES,
+        gone=refused and unknown,
+        retry_after=error.retry_after_secs,
+    )

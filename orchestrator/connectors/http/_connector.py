@@ -6,22 +6,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
+from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator._clock import Clock, SystemClock
 from orchestrator._config import Policy
 from orchestrator._connector import Resource
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._measures import Measured
-from orchestrator.connectors._states import States
 from orchestrator.connectors._token import token_of
-from orchestrator.connectors.http import _answers, _hosts, _load, _templates
+from orchestrator.connectors.http import _answers, _hosts, _load
 from orchestrator.connectors.http._auth import Credentials, secret_references
-from orchestrator.connectors.http._build import (
-    Builder,
-    Submission,
-    job_scope,
-)
+from orchestrator.connectors.http._build import Builder, Submission
 from orchestrator.connectors.http._client import (
     Answer,
     BrokenError,
@@ -32,6 +27,8 @@ from orchestrator.connectors.http._client import (
 )
 from orchestrator.connectors.http._hints import Hints
 from orchestrator.connectors.http._meta import HttpMeta
+from orchestrator.connectors.http._status import Status
+from orchestrator.connectors.utils import is_terminal_phase
 from orchestrator.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -41,18 +38,10 @@ if TYPE_CHECKING:
     from flyteidl2.connector.connector_pb2 import TaskExecutionMetadata
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
-    from orchestrator.connectors.http._definition import HttpDefinition, LogLink
+    from orchestrator.connectors.http._definition import HttpDefinition
     from orchestrator.connectors.http._requests import Find, JobRequest, PlacedRequest
 
 _MARGIN = timedelta(seconds=5)
-_TERMINAL = frozenset(
-    {
-        TaskExecution.SUCCEEDED,
-        TaskExecution.FAILED,
-        TaskExecution.RETRYABLE_FAILED,
-        TaskExecution.ABORTED,
-    }
-)
 
 
 class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
@@ -100,11 +89,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         self._builder = Builder(definition)
         self._client = Client(definition)
         self._credentials = Credentials(definition, self._client, self._clock)
-        phases: dict[str, TaskExecution.Phase] = {
-            state: getattr(TaskExecution, phase)
-            for state, phase in definition.status.phases.items()
-        }
-        self._states = States(definition.task_type, phases)
+        self._status = Status(definition)
         self._hints = Hints(self._clock)
 
     @classmethod
@@ -118,7 +103,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
 
     def phase(self, state: str) -> TaskExecution.Phase:
         """Return the phase of a service's state, UNDEFINED for an unknown one."""
-        return self._states.phase(state)
+        return self._status.states.phase(state)
 
     def job_key(self, resource_meta: HttpMeta) -> str:
         """Return the host that the job lives at, and its id.
@@ -196,7 +181,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
             raise await self._refused("status", answer, look.gone)
         else:
             resource = await self._resource(resource_meta, answer, kwargs)
-        if resource.phase not in _TERMINAL:
+        if not is_terminal_phase(resource.phase):
             self._hints.keep(resource_meta, resource, self._wait_s(answer))
         return resource
 
@@ -319,74 +304,28 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         self, meta: HttpMeta, answer: Answer, secrets: dict[str, Any]
     ) -> Resource:
         """Return what a status answer says."""
-        look = self.definition.status
         try:
             document = await answer.document()
-            state = _answers.as_words(_answers.search(look.state, document))
-            phase = self._states.phase(state)
-            found = {
-                name: _answers.search(path, document)
-                for name, path in (
-                    ("message", look.message),
-                    ("error", look.error),
-                    ("progress", look.progress),
-                )
-                if path is not None
-            }
-            info = {
-                k: _answers.search(p, document) for k, p in look.custom_info.items()
-            }
-            links = [
-                self._link(link, meta, document) for link in self.definition.log_links
-            ]
-            outputs = None
-            if phase == TaskExecution.SUCCEEDED:
-                outputs = await self._outputs(meta, document, secrets)
+            resource = self._status.resource(meta, document)
+            if resource.phase == TaskExecution.SUCCEEDED and self.definition.outputs:
+                results = await self._results(meta, document, secrets)
+                resource.outputs = self._status.outputs(results)
         except NonsenseError as error:
             raise TransientError(f"status: {error}") from error
-        words = found.get("message")
-        if phase in (TaskExecution.FAILED, TaskExecution.RETRYABLE_FAILED):
-            words = found.get("error") or words
-        if "progress" in found:
-            info["progress"] = found["progress"]
-        return Resource(
-            phase,
-            message=None if words is None else _answers.as_words(words),
-            log_links=[link for link in links if link is not None],
-            outputs=outputs,
-            custom_info={"state": state, **info},
-        )
+        return resource
 
-    async def _outputs(
+    async def _results(
         self, meta: HttpMeta, document: Any, secrets: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Return the outputs that the answers hold; the engine misses the others."""
-        declared = self.definition.outputs
-        if not declared:
-            return None
-        results = self.definition.results
-        if results is not None:
-            call = self._job_call("results", results, meta)
-            answer = await self._ask("results", call, secrets)
-            if not _answers.is_ok(answer):
-                raise await self._refused("results", answer, ())
-            document = await answer.document()
-        values = {k: _answers.search(o.path, document) for k, o in declared.items()}
-        return {
-            name: _answers.as_output(declared[name].type, value)
-            for name, value in values.items()
-            if value is not None or declared[name].type == "any"
-        }
-
-    def _link(self, link: LogLink, meta: HttpMeta, document: Any) -> TaskLog | None:
-        """Return a link for humans, None for one that is not there or no web page."""
-        if link.url is not None:
-            url: Any = _templates.fill_text(link.url, job_scope(meta))
-        else:
-            url = _answers.search(link.path or "", document)
-        if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-            return None
-        return TaskLog(name=link.name, uri=url)
+    ) -> Any:
+        """Return the document that holds the outputs: the status, or one of its own."""
+        request = self.definition.results
+        if request is None:
+            return document
+        call = self._job_call("results", request, meta)
+        answer = await self._ask("results", call, secrets)
+        if not _answers.is_ok(answer):
+            raise await self._refused("results", answer, ())
+        return await answer.document()
 
     def _job_call(
         self, what: str, request: JobRequest | PlacedRequest, meta: HttpMeta

@@ -22,7 +22,7 @@ class Hints:
     def __init__(self, clock: Clock) -> None:
         """Tell the time by *clock*."""
         self._clock = clock
-        self._told: dict[str, tuple[float, Resource]] = {}
+        self._told: dict[tuple[str, ...], tuple[float, Resource]] = {}
 
     def keep(self, meta: HttpMeta, resource: Resource, seconds: float | None) -> None:
         """Answer with *resource* for so long, if for any time."""
@@ -30,18 +30,23 @@ class Hints:
             return
         if len(self._told) >= _KEPT:
             self._told.clear()
-        self._told[meta.job_id] = (self._clock.monotonic() + seconds, resource)
+        self._told[_job(meta)] = (self._clock.monotonic() + seconds, resource)
 
     def recall(self, meta: HttpMeta) -> Resource | None:
         """Return the last answer, None once the service may be asked again."""
-        told = self._told.get(meta.job_id)
+        told = self._told.get(_job(meta))
         if told is None:
             return None
         if self._clock.monotonic() < told[0]:
             return told[1]
-        del self._told[meta.job_id]
+        del self._told[_job(meta)]
         return None
 
     def forget(self, meta: HttpMeta) -> None:
         """Ask the service next time: something has changed."""
-        self._told.pop(meta.job_id, None)
+        self._told.pop(_job(meta), None)
+
+
+def _job(meta: HttpMeta) -> tuple[str, ...]:
+    """Return what tells jobs apart: two hosts may give theirs the same id."""
+    return meta.host, meta.status_url, meta.job_id

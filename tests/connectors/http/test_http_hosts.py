@@ -245,6 +245,23 @@ async def test_jobs_of_one_name_at_two_hosts_are_two_jobs(
     }
 
 
+async def test_what_one_host_says_of_a_job_is_not_told_of_its_namesake(
+    api: Api, other: Api
+) -> None:
+    """An answer that is kept for a while is the job's, and no other host's job's."""
+    connector = _located(api, "id", allowed_hosts=[other.url.removeprefix("http://")])
+    said = {api: "ACTIVE", other: "DONE"}
+    metas = {}
+    for host, state in said.items():
+        located = {"Location": f"{host.url}/v2/status/7"}
+        api.script("POST", 202, body={"id": "7"}, headers=located)
+        metas[host] = await submit(connector)
+        body = {"job": {"status": {"lifecycle": state}}}
+        host.script("GET", 200, body=body, headers={"Retry-After": "60"})
+    told = [(await connector.get(meta)).custom_info for meta in metas.values()]
+    assert [info and info["state"] for info in told] == list(said.values())
+
+
 async def test_one_job_at_changing_hosts_has_one_key_if_it_is_polled_by_path(
     api: Api,
 ) -> None:
