@@ -17,6 +17,7 @@ from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 from flyteidl2.core.tasks_pb2 import TaskTemplate
 from flyteidl2.task import common_pb2
 
+from orchestrator._connector import implements
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._secrets import secret_references
 from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL
@@ -112,6 +113,7 @@ class Durable:
     ) -> connector_pb2.GetTaskMetricsResponse:
         """Ask the connector."""
         execution = await self._execution(request)
+        self._require(execution, "get_metrics")
         return await self._orch.metrics(execution.id)
 
     async def logs(
@@ -119,6 +121,7 @@ class Durable:
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Ask the connector; secrets in its lines are hidden."""
         execution = await self._execution(request)
+        self._require(execution, "get_logs")
         given = self._orch.log_pages(execution.id, request.token)
         async with aclosing(given) as pages:
             async for page in pages:
@@ -140,6 +143,17 @@ class Durable:
         if category.name and asked != (execution.task_type, execution.task_version):
             raise ExecutionNotFoundError(name)
         return execution
+
+    def _require(self, execution: Execution, member: str) -> None:
+        """Refuse a call of an optional *member* that the connector does not have.
+
+        Raises:
+            ConnectorNotFoundError: Nothing here runs the task type.
+            NotImplementedError: It has none.
+        """
+        category = (execution.task_type, execution.task_version)
+        if not implements(self._registry.get_connector(*category), member):
+            raise NotImplementedError
 
     def _check_connection(self, request: connector_pb2.CreateTaskRequest) -> None:
         """Refuse values that would have to be stored.

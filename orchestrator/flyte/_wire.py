@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from orchestrator._codec import decode_values, encode_values, interface_from_pro
 from orchestrator._connector import Resource
 from orchestrator._tasks import TOKEN_LABEL
 from orchestrator.errors import InvalidInputError
-from orchestrator.flyte._msgpack import from_flyte, to_flyte
+from orchestrator.flyte._msgpack import MSGPACK_TAG, from_flyte, pack, to_flyte
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,6 +59,11 @@ def native_inputs(template: TaskTemplate, inputs: common_pb2.Inputs) -> dict[str
         InvalidInputError: They do not fit it.
     """
     types = interface_from_proto(template.interface).get_input_types()
+    for item in inputs.literals:
+        if item.name not in types:
+            known = ", ".join(types) or "none"
+            problem = f"is no input of this task; it has {known}"
+            raise InvalidInputError(item.name, problem)
     try:
         return decode_values(
             types, literals_of(inputs.literals).SerializeToString(deterministic=True)
@@ -99,8 +105,7 @@ def resource_proto(resource: Resource) -> connector_pb2.Resource:
     if isinstance(outputs, literals_pb2.LiteralMap):
         named = named_literals(outputs.SerializeToString(deterministic=True))
     elif outputs:
-        proto = encode_values({}, outputs, what="output").proto
-        named = named_literals(proto, outputs)
+        named = [_told_output(name, value) for name, value in outputs.items()]
     return connector_pb2.Resource(
         phase=resource.phase,
         message=resource.message,
@@ -108,6 +113,58 @@ def resource_proto(resource: Resource) -> connector_pb2.Resource:
         outputs=None if named is None else common_pb2.Outputs(literals=named),
         custom_info=struct_of(resource.custom_info),
     )
+
+
+def _told_output(name: str, value: Any) -> common_pb2.NamedLiteral:
+    """Return an output whose declared type nobody told, as Flyte's tasks read it.
+
+    Raises:
+        OutputMismatchError: It has no form on the wire.
+    """
+    value = _with_names(value)
+    item = common_pb2.NamedLiteral(name=name)
+    if _write_structure(value, item.value):
+        return item
+    proto = encode_values({}, {name: value}, what="output").proto
+    [item] = named_literals(proto)
+    _write_items(value, item.value)
+    return item
+
+
+def _with_names(value: Any) -> Any:
+    """Return *value* with the names of Enums, which are what Flyte reads."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if type(value) is dict:
+        return {key: _with_names(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [_with_names(item) for item in value]
+    return value
+
+
+def _write_structure(value: Any, literal: literals_pb2.Literal) -> bool:
+    """Write a dict of plain data as Flyte's structure; tell whether it is one.
+
+    As a map, only a task that declares the type of its items could read it.
+    """
+    if type(value) is not dict:
+        return False
+    try:
+        packed = pack(value)
+    except ValueError:
+        return False
+    literal.scalar.binary.value = packed
+    literal.scalar.binary.tag = MSGPACK_TAG
+    return True
+
+
+def _write_items(value: Any, literal: literals_pb2.Literal) -> None:
+    """Write the dicts of a list as structures, too."""
+    if type(value) is not list:
+        return
+    for item, written in zip(value, literal.collection.literals, strict=True):
+        if not _write_structure(item, written):
+            _write_items(item, written)
 
 
 def struct_of(info: Mapping[str, Any] | None) -> Struct | None:

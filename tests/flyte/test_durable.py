@@ -299,3 +299,24 @@ def test_a_retried_execution_is_another_job_for_the_next_service() -> None:
         for run in "ab"
     )
     assert first != again
+
+
+async def test_what_a_connector_does_not_have_is_unimplemented(tmp_path: Path) -> None:
+    """As in pass-through: nobody gave a wrong argument."""
+    ledger, database = tmp_path / "ledger", str(tmp_path / "jobs.db")
+    ledger.with_suffix(".done").touch()
+    words = ("--connectors", COUNTING, "--durable", "--database", database)
+    with service(*words, LEDGER=str(ledger)) as running:
+        async with grpc.aio.insecure_channel(running.endpoint) as channel:
+            jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+            made = await jobs.CreateTask(request_for(), timeout=CALL_S)
+            await until(jobs, made.resource_meta, TERMINAL)
+            asked = {"resource_meta": made.resource_meta, "task_category": CATEGORY}
+            metrics = connector_pb2.GetTaskMetricsRequest(**asked)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            logs = connector_pb2.GetTaskLogsRequest(**asked)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
