@@ -172,8 +172,19 @@ class Fact(Item):
         return False
 
 
-_SHARED = "job_key LIKE '% (o' || execution_id || '-' || attempt || ')'"
-"""Whether an entry has a name of both: then its job may be another execution's."""
+_SHARED = (
+    "EXISTS (SELECT 1 FROM external_job o WHERE o.task_type = external_job.task_type"
+    " AND o.task_version = external_job.task_version"
+    " AND o.job_key = substr(external_job.job_key, 1, length(external_job.job_key)"
+    " - length(external_job.execution_id || external_job.attempt) - 5)"
+    " AND o.job_key || ' (o' || external_job.execution_id || '-'"
+    " || external_job.attempt || ')' = external_job.job_key"
+    " AND o.execution_id <> external_job.execution_id)"
+)
+"""Whether an entry has a name of both: then its job may be another execution's.
+
+The other's entry is there: a service may well name jobs of its own in this way.
+"""
 _OWE = (
     "UPDATE external_job SET cleanup_since = ?1, cleanup = CASE"
     f" WHEN NOT {_SHARED} THEN 'DUE'"

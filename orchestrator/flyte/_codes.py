@@ -130,9 +130,9 @@ _REFUSALS = (
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.NOT_FOUND,
 )
-_UNREAD = ("larger than max", "metadata size exceeds", "Stream removed")
-"""gRPC's own words for an answer, or an error text, that was too large to be read: a
-create was made, though RESOURCE_EXHAUSTED sounds like a refusal."""
+_UNREAD = ("larger than max", "metadata size exceeds", "Stream removed", "RST_STREAM")
+"""gRPC's own words for an answer, or an error text, that was too large to be read, or
+cut off: a create may have been made, though some of the codes sound like refusals."""
 
 
 def error_of(
@@ -149,9 +149,9 @@ def error_of(
     told = _STEERING.get(trailing.get(FAILURE_KEY, ""))
     if told is not None:
         return _told(told, text, trailing)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not any(
-        words in details for words in _UNREAD
-    ):
+    if operation == "create" and any(words in details for words in _UNREAD):
+        return RemoteCallError(text)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" not in details:
         return ThrottledError(text)
     if code in _AUTH:
         return AuthError(text)

@@ -66,12 +66,13 @@ async def test_a_late_answer_that_names_anothers_job_is_adopted(
     assert await findings(orchestrator) == []
 
 
+@pytest.mark.parametrize("name", ["shared", "ärd (o1)"])
 async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
-    engine: Start, clock: Clock
+    engine: Start, clock: Clock, name: str
 ) -> None:
     """It may be the first one's, which goes on; or a new job of the same name."""
-    gate = Gate(Meta("shared"))
-    script = Script(create=[Meta("shared"), gate.answer()], get=RUNNING)
+    gate = Gate(Meta(name))
+    script = Script(create=[Meta(name), gate.answer()], get=RUNNING)
     orchestrator = await engine(script)
     first = await orchestrator.submit(a_task("first"))
     await clock.pass_(2, orchestrator)
@@ -86,8 +87,8 @@ async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
 
     await until(listed)
     [job] = await orchestrator.jobs(second.id)
-    assert (job.job_key, job.cleanup) == (f"shared (o{second.id}-1)", "ABANDONED")
-    assert job.meta == Meta("shared").encode()
+    assert (job.job_key, job.cleanup) == (f"{name} (o{second.id}-1)", "ABANDONED")
+    assert job.meta == Meta(name).encode()
     assert "not deleted" in str(job.cleanup_error)
     await clock.pass_(3600, orchestrator)
     assert script.number("delete") == 0
@@ -127,4 +128,27 @@ async def test_an_execution_that_has_the_job_by_a_replay_owes_nothing(
     [job] = await orchestrator.jobs(second.id)
     assert job.cleanup == "DONE"
     assert await orchestrator._engine.store.orphans(0) == []
+    assert await findings(orchestrator) == []
+
+
+async def test_a_service_may_name_its_jobs_as_the_ledger_names_shared_ones(
+    engine: Start, clock: Clock
+) -> None:
+    """Nobody else has an entry by the name's first part: the job is deleted."""
+    gate = Gate()
+    script = Script(create=[gate.answer()], get=RUNNING, delete_is_final=True)
+    orchestrator = await engine(script)
+    handle = await held_up(orchestrator, clock, gate)
+    await orchestrator.resolve(handle.id, give_up=True)
+    assert (await clock.until_ended(orchestrator, handle.id)).phase == "FAILED"
+    gate._answer = Meta(f"nightly (o{handle.id}-1)")
+    gate.opened.set()
+
+    async def entered() -> bool:
+        return bool(await orchestrator.jobs(handle.id))
+
+    await until(entered)
+    await clock.pass_(3600, orchestrator)
+    [job] = await orchestrator.jobs(handle.id)
+    assert (job.cleanup, script.number("delete")) == ("DONE", 1)
     assert await findings(orchestrator) == []

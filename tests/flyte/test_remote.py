@@ -60,6 +60,8 @@ SOON = timedelta(seconds=2)
         ("create", Code.RESOURCE_EXHAUSTED, "message larger than max", RemoteCallError),
         ("create", Code.RESOURCE_EXHAUSTED, "metadata size exceeds", RemoteCallError),
         ("create", Code.RESOURCE_EXHAUSTED, "quota", ThrottledError),
+        ("create", Code.PERMISSION_DENIED, "Received RST_STREAM", RemoteCallError),
+        ("get", Code.RESOURCE_EXHAUSTED, "metadata size exceeds", ThrottledError),
         ("create", Code.INVALID_ARGUMENT, "", PermanentError),
         ("create", Code.UNIMPLEMENTED, "", PermanentError),
         ("create", Code.NOT_FOUND, "Cannot find connector", PermanentError),
