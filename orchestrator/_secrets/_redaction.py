@@ -135,6 +135,17 @@ def _lines(value: str) -> list[str]:
     return [line for line in lines if len(line) >= _SHORTEST_LINE]
 
 
+def _long(values: Iterable[str]) -> Iterator[str]:
+    """Yield what of *values* is searched for: also without whitespace around it.
+
+    A line break at the end of a variable is part of the value, and nobody quotes it.
+    """
+    for value in values:
+        for form in dict.fromkeys((value, value.strip())):
+            if len(form) >= _SHORTEST:
+                yield form
+
+
 _LINES_MAX = 100
 _SHORTEST_LINE = 12
 """Shorter lines of a value are braces, or words that stand everywhere."""
@@ -217,7 +228,7 @@ class Redactor:
     def hold(self, use: Use, values: Iterable[str]) -> None:
         """Remember *values* at least until *use* is over."""
         with self._lock:
-            long = [value for value in values if len(value) >= _SHORTEST]
+            long = list(_long(values))
             if long and not use.over:
                 self._used.setdefault(use, []).extend(long)
             self._register(long)
@@ -230,9 +241,7 @@ class Redactor:
 
     def _register(self, values: Iterable[str]) -> None:
         fresh: list[str] = []
-        for value in values:
-            if len(value) < _SHORTEST:
-                continue
+        for value in _long(values):
             if value not in self._values:
                 fresh.append(value)
                 # Escaped three times, which is more than services do.

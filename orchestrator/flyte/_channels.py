@@ -15,6 +15,7 @@ from orchestrator._clock import SystemClock
 from orchestrator.errors import AuthError, ConfigurationError, TransientError
 from orchestrator.flyte._auth import HEADER, bearer
 from orchestrator.flyte._codes import REMEMBERED_KEY, error_of
+from orchestrator.flyte._target import is_header_value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _RECONNECT_MIN_MS, _RECONNECT_MAX_MS = 500, 10_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
+_REMEMBERED_MAX_S = 100 * 365 * 24 * 3600
+_DIGITS_MAX = 20
 
 
 class Peer(NamedTuple):
@@ -155,14 +158,14 @@ class Channels:
             except grpc.aio.AioRpcError as error:
                 last = error
                 continue
-            return list(answer.connectors), int(told) if told.isdecimal() else None
+            return list(answer.connectors), _seconds(told)
         assert last is not None  # noqa: S101 - there is at least one endpoint
         raise _error("list", last) from last
 
     def _call(self, limit: timedelta, token: str | None) -> dict[str, Any]:
         metadata = list(self._service.metadata.items())
         if token is not None:
-            metadata.append((HEADER, bearer(token)))
+            metadata.append((HEADER, _sendable(bearer(token))))
         return {"timeout": limit.total_seconds(), "metadata": metadata}
 
     async def _connected(self) -> Peer:
@@ -266,6 +269,26 @@ async def _is_ready(channel: grpc.aio.Channel) -> bool:
         await channel.wait_for_state_change(state)
         state = channel.get_state(try_to_connect=True)
     return True
+
+
+def _sendable(value: str) -> str:
+    """Return a header's value.
+
+    Raises:
+        AuthError: gRPC could not send it; it is not quoted, since it is a secret.
+    """
+    if not is_header_value(value):
+        what = "a line break, another control character or what is not ASCII"
+        raise AuthError(f"unusable secret: the service's token holds {what}")
+    return value
+
+
+def _seconds(told: str) -> int | None:
+    """Return a number of seconds that a service told, None for what is none."""
+    if not told.isdecimal():
+        return None
+    # A longer text is no time, and more than Python reads.
+    return min(int(told), _REMEMBERED_MAX_S) if len(told) < _DIGITS_MAX else None
 
 
 def _error(operation: str, error: grpc.aio.AioRpcError) -> Exception:

@@ -8,6 +8,7 @@ to come again.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
@@ -94,7 +95,7 @@ def status_of(
             code, failure = its_code, its_failure
             break
     trailing = [(FAILURE_KEY, failure)] if failure else []
-    if isinstance(error, TransientError) and error.retry_after:
+    if isinstance(error, TransientError) and _is_seconds(error.retry_after):
         trailing.append((RETRY_KEY, f"{error.retry_after:g}"))
     details = f"failed to {operation} {task_type} task with error:\n {_text(error)}."
     return Status(code, _fit(details, redact), tuple(trailing))
@@ -105,6 +106,11 @@ def _assertion(error: BaseException) -> str:
         if isinstance(error, kind):
             return name
     return ""
+
+
+def _is_seconds(given: object) -> bool:
+    """Whether a connector's ``retry_after`` is a time: it may be a header's text."""
+    return isinstance(given, (int, float)) and 0 < given < math.inf
 
 
 def _text(error: BaseException) -> str:
@@ -124,6 +130,9 @@ _REFUSALS = (
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.NOT_FOUND,
 )
+_UNREAD = ("larger than max", "metadata size exceeds", "Stream removed", "RST_STREAM")
+"""gRPC's own words for an answer, or an error text, that was too large to be read, or
+cut off: a create may have been made, though some of the codes sound like refusals."""
 
 
 def error_of(
@@ -140,6 +149,8 @@ def error_of(
     told = _STEERING.get(trailing.get(FAILURE_KEY, ""))
     if told is not None:
         return _told(told, text, trailing)
+    if operation == "create" and any(words in details for words in _UNREAD):
+        return RemoteCallError(text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" not in details:
         return ThrottledError(text)
     if code in _AUTH:

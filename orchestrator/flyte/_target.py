@@ -89,9 +89,11 @@ class RemoteService:
                 " protects them"
             )
             raise ConfigurationError(message)
-        for name in self.metadata:
+        for name, value in self.metadata.items():
             if name != name.lower():
                 raise ConfigurationError(f"metadata: {name!r} must be lower case")
+            if not is_header_value(value):
+                raise ConfigurationError(f"metadata: {name!r} must be printable ASCII")
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -110,3 +112,8 @@ class RemoteService:
             return self.secure
         certified = self.ca_file is not None or self.cert_file is not None
         return certified or not (self.local or self.insecure)
+
+
+def is_header_value(text: str) -> bool:
+    """Whether gRPC sends *text*: a call with any other one is not made at all."""
+    return text.isascii() and text.isprintable()

@@ -160,6 +160,10 @@ async def test_declared_outputs_come_from_the_file_that_the_command_wrote(
         ("true", "it did not write"),
         ('echo nonsense >"$ORCHESTRATOR_OUTPUTS"', "is no JSON"),
         ('echo "[1]" >"$ORCHESTRATOR_OUTPUTS"', "holds no JSON object"),
+        (
+            'yes "[" | head -n 200000 | tr -d "\\n" >"$ORCHESTRATOR_OUTPUTS"',
+            "is no JSON",
+        ),
         ('echo "{}" >"$ORCHESTRATOR_OUTPUTS"', r"lacks the outputs \['rows'\]"),
         ('ln -s /etc/passwd "$ORCHESTRATOR_OUTPUTS"', "it did not write"),
         ('mkfifo "$ORCHESTRATOR_OUTPUTS"', "it did not write"),

@@ -76,12 +76,13 @@ async def test_a_late_answer_that_names_anothers_job_is_adopted(
     assert await findings(orchestrator) == []
 
 
+@pytest.mark.parametrize("name", ["shared", "ärd (o1)"])
 async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
-    engine: Start, clock: Clock
+    engine: Start, clock: Clock, name: str
 ) -> None:
     """It may be the first one's, which goes on; or a new job of the same name."""
-    gate = Gate(Meta("shared"))
-    script = Script(create=[Meta("shared"), gate.answer()], get=RUNNING)
+    gate = Gate(Meta(name))
+    script = Script(create=[Meta(name), gate.answer()], get=RUNNING)
     orchestrator = await engine(script)
     first = await orchestrator.submit(a_task("first"))
     await clock.pass_(2, orchestrator)
@@ -96,8 +97,8 @@ async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
 
     await until(listed)
     [job] = await orchestrator.jobs(second.id)
-    assert (job.job_key, job.cleanup) == (f"shared (o{second.id}-1)", "ABANDONED")
-    assert job.meta == Meta("shared").encode()
+    assert (job.job_key, job.cleanup) == (f"{name} (o{second.id}-1)", "ABANDONED")
+    assert job.meta == Meta(name).encode()
     assert "not deleted" in str(job.cleanup_error)
     await clock.pass_(3600, orchestrator)
     assert script.number("delete") == 0

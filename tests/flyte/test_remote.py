@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from flyteidl2.connector import service_pb2_grpc
+from flyteidl2.connector.connector_pb2 import (
+    Connector,
+    CreateTaskResponse,
+    ListConnectorsResponse,
+)
 
 from orchestrator import Config, Orchestrator, Registry
 from orchestrator.errors import (
@@ -24,11 +30,13 @@ from orchestrator.errors import (
 from orchestrator.flyte import RemoteConnector, RemoteMeta, RemoteService
 from orchestrator.flyte._codes import (
     FAILURE_KEY,
+    REMEMBERED_KEY,
     RETRY_KEY,
     RemoteCallError,
     error_of,
     status_of,
 )
+from orchestrator.flyte._remote import TOKEN_KEYWORD
 from tests.flyte.cases import API_KEY, job, metadata, template
 from tests.flyte.real import QUICK, task
 
@@ -50,7 +58,10 @@ SOON = timedelta(seconds=2)
         ("create", Code.UNKNOWN, "", RemoteCallError),
         ("create", Code.CANCELLED, "", RemoteCallError),
         ("create", Code.RESOURCE_EXHAUSTED, "message larger than max", RemoteCallError),
+        ("create", Code.RESOURCE_EXHAUSTED, "metadata size exceeds", RemoteCallError),
         ("create", Code.RESOURCE_EXHAUSTED, "quota", ThrottledError),
+        ("create", Code.PERMISSION_DENIED, "Received RST_STREAM", RemoteCallError),
+        ("get", Code.RESOURCE_EXHAUSTED, "metadata size exceeds", ThrottledError),
         ("create", Code.INVALID_ARGUMENT, "", PermanentError),
         ("create", Code.UNIMPLEMENTED, "", PermanentError),
         ("create", Code.NOT_FOUND, "Cannot find connector", PermanentError),
@@ -91,6 +102,17 @@ def test_our_errors_cross_the_wire_as_themselves(error: Exception) -> None:
     assert getattr(again, "retry_after", None) == getattr(error, "retry_after", None)
     assert FAILURE_KEY in trailing
     assert (RETRY_KEY in trailing) == isinstance(error, ThrottledError)
+
+
+@pytest.mark.parametrize("nonsense", ["5", "soon", float("inf"), float("nan"), -1])
+def test_a_nonsensical_time_to_wait_is_left_out(nonsense: Any) -> None:
+    """A connector may hand on a header's text; the error crosses the wire all the same.
+
+    Red when it broke the answer, and gRPC logged the error with the caller's secret.
+    """
+    error = ThrottledError("slow", retry_after=nonsense)
+    status = status_of(error, "get", "t", str)
+    assert dict(status.trailing) == {FAILURE_KEY: "throttled"}
 
 
 def test_a_foreign_error_asserts_nothing() -> None:
@@ -148,6 +170,103 @@ async def test_a_call_without_an_answer_ends_by_its_deadline(direct: Running) ->
     await connector.aclose()
     assert (await connector.get(meta())).message == "it is RUNNING"
     await connector.aclose()
+
+
+@pytest.mark.parametrize("token", ["line-break\n", "not-äscii", "control\x01s"])
+async def test_a_token_that_no_header_takes_is_a_secret_to_mend(
+    token: str, direct: Running
+) -> None:
+    """The job is held: red when gRPC's error made a create's outcome unknown."""
+    connector = connector_at(direct.endpoint)
+    given: dict[str, Any] = {TOKEN_KEYWORD: token}
+    with pytest.raises(AuthError, match="unusable secret") as caught:
+        await connector.create(template(), "", {}, **given)
+    assert token.strip() not in str(caught.value)
+    with pytest.raises(AuthError, match="unusable secret"):
+        await connector.get(meta(), **given)
+    await connector.aclose()
+
+
+class Verbose(service_pb2_grpc.AsyncConnectorServiceServicer):  # type: ignore[misc, unused-ignore]
+    """A service that makes jobs, and says more about it than gRPC takes."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.made = where, 0
+
+    async def CreateTask(  # noqa: N802 - the RPC's name
+        self, _request: Any, context: Any
+    ) -> CreateTaskResponse:
+        """Make a job."""
+        self.made += 1
+        much = (("trace", "x" * 30_000),)
+        if self.where == "details":
+            await context.abort(Code.INTERNAL, "x" * 30_000)
+        elif self.where == "initial":
+            await context.send_initial_metadata(much)
+        else:
+            context.set_trailing_metadata(much)
+        return CreateTaskResponse(resource_meta=b"job")
+
+
+@pytest.mark.parametrize("where", ["details", "initial", "trailing"])
+async def test_an_answer_that_cannot_be_read_makes_no_second_job(where: str) -> None:
+    """RESOURCE_EXHAUSTED is gRPC's own word here, and refuses nothing: it is unknown.
+
+    Red when it was taken for a throttle: each repetition made one more job.
+    """
+    verbose = Verbose(where)
+    server = grpc.aio.server()
+    service_pb2_grpc.add_AsyncConnectorServiceServicer_to_server(verbose, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    connector = connector_at(f"127.0.0.1:{port}")
+    with pytest.raises(RemoteCallError, match="RESOURCE_EXHAUSTED"):
+        await connector.create(template(), "", {})
+    assert verbose.made == 1
+    await connector.aclose()
+    await server.stop(None)
+
+
+class Boastful(service_pb2_grpc.ConnectorMetadataServiceServicer):  # type: ignore[misc, unused-ignore]
+    """A service that says for how long it knows a create."""
+
+    def __init__(self, told: str) -> None:
+        self.told = told
+
+    async def ListConnectors(  # noqa: N802 - the RPC's name
+        self, _request: Any, context: Any
+    ) -> ListConnectorsResponse:
+        """Say it, and name one connector."""
+        await context.send_initial_metadata(((REMEMBERED_KEY, self.told),))
+        found = Connector(name="boastful")
+        found.supported_task_categories.add(name="phase")
+        return ListConnectorsResponse(connectors=[found])
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        ("0", False),
+        ("soon", False),
+        ("60", timedelta(minutes=1)),
+        ("9" * 15, timedelta(days=36500)),
+        ("9" * 5000, False),
+    ],
+)
+async def test_a_promise_beyond_measure_is_believed_within_reason(
+    told: str, *, believed: bool | timedelta
+) -> None:
+    """Red when a number that no timedelta takes broke `discover`."""
+    server = grpc.aio.server()
+    service_pb2_grpc.add_ConnectorMetadataServiceServicer_to_server(
+        Boastful(told), server
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    [found] = await RemoteConnector.discover(f"127.0.0.1:{port}", register=False)
+    assert found.create_is_idempotent == believed
+    await found.aclose()
+    await server.stop(None)
 
 
 async def test_a_job_is_not_looked_for_at_another_service(direct: Running) -> None:
@@ -208,6 +327,7 @@ async def test_a_whole_execution_stores_no_secret(
         ("127.0.0.1:80", {"secure": False, "ca_file": "x"}, "secure=True"),
         ("127.0.0.1:80", {"key_file": "x"}, "cert_file"),
         ("127.0.0.1:80", {"metadata": {"X": "y"}}, "lower case"),
+        ("127.0.0.1:80", {"metadata": {"x": "y\n"}}, "printable"),
         ("127.0.0.1:80", {"timeout": timedelta(0)}, "timeout"),
         ("127.0.0.1:80", {"patience": timedelta(1)}, "no setting"),
     ],

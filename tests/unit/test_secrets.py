@@ -214,6 +214,19 @@ def test_a_large_secret_does_not_stop_the_loop() -> None:
     assert redactor.redact(quoted) == '"***"'
 
 
+@pytest.mark.parametrize("value", ["s3cr3t-pw\n", " s3cr3t-pw\r\n", "s3cr3t-pw\t"])
+def test_a_secret_with_whitespace_around_it_is_known_without(value: str) -> None:
+    """As a variable of the environment may have it, and no service quotes it."""
+    known, held = Redactor(), Redactor()
+    known.register({"key": value})
+    held.hold(Use(held), [value])
+    for redactor in (known, held):
+        assert redactor.redact("for s3cr3t-pw.") == "for ***."
+        encoded = base64.b64encode(f"u:{value.strip()}".encode()).decode()
+        assert encoded[4:-2] not in redactor.redact(encoded)
+        assert value.strip() not in redactor.redact(f"for {value}.")
+
+
 def test_a_large_secret_of_one_line_is_known_by_its_line() -> None:
     redactor = Redactor()
     redactor.register({"a": f"{'x' * LARGE}y\n", "b": "z" * (LARGE + 1)})

@@ -147,7 +147,7 @@ def outputs_of(meta: DatabricksMeta, given: Given) -> dict[str, Any] | None:
         return outputs
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given.problem = "the result is no JSON, which these outputs need"
         return {}
     if "result" in names:

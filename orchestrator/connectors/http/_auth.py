@@ -219,4 +219,6 @@ def _header(name: str, value: str) -> dict[str, str]:
 
 
 def _basic(pair: str) -> str:
-    return "Basic " + base64.b64encode(pair.encode()).decode()
+    encoded = base64.b64encode(pair.encode()).decode()
+    remember_secret(encoded)  # of a URL-encoded or short secret no spelling is in it
+    return f"Basic {encoded}"

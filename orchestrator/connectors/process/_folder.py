@@ -188,7 +188,7 @@ class JobFolder:
         text = self.read(name, RECORD_BYTES_MAX)
         try:
             value = json.loads(text) if text is not None else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 

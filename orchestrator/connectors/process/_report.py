@@ -134,7 +134,7 @@ def _written_outputs(folder: JobFolder, declared: list[str]) -> dict[str, Any]:
         raise ValueError(f"{file} is larger than {OUTPUTS_BYTES_MAX} bytes")
     try:
         values = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file} holds no JSON object")  # noqa: TRY004

@@ -54,6 +54,7 @@ async def test_outputs_are_what_the_task_gave(
         (notebook(), {"result": str}, "no task gave one"),
         (TWO, {"result": str}, "first, second gave one"),
         (notebook(output="no JSON"), {"rows": int}, "no JSON"),
+        (notebook(output="[" * 200_000), {"rows": int}, "no JSON"),
         (notebook(output="x", truncated="1"), {"result": str}, "longer than"),
         (program("truncated=1"), {"result": str}, "longer than"),
     ],

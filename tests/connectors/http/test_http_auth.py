@@ -213,6 +213,30 @@ async def test_an_access_token_is_known_to_whoever_redacts(api: Api) -> None:
     assert redactor.redact("access-token-1-of-this-service") == "***"
 
 
+async def test_credentials_that_a_token_endpoint_quotes_as_sent_are_known(
+    api: Api,
+) -> None:
+    """Client and secret, URL-encoded and then in base64: no spelling of the secret."""
+    connector, redactor = oauth(api), Redactor()
+    with redacting(redactor):
+        await submit(connector, secrets=OAUTH)
+    redactor.register(OAUTH)
+    [fetched] = api.requests("/oauth/token")
+    kind, encoded = fetched["headers"]["authorization"].split()
+    assert kind == "Basic"
+    assert redactor.redact(f"you are {encoded}") == "you are ***"
+
+
+async def test_a_short_password_is_known_as_http_basic_sends_it(api: Api) -> None:
+    """Too short to be found inside of what is sent; the header is known as a whole."""
+    auth = {"type": "basic", "username": "you", "password": {"secret": "A"}}
+    connector, redactor = HttpConnector(batches(api.url, auth=auth)), Redactor()
+    redactor.register({"password": "p:wd"})
+    with redacting(redactor):
+        await submit(connector, secrets={"password": "p:wd"})
+    assert redactor.redact("you are Basic eW91OnA6d2Q=") == "you are Basic ***"
+
+
 async def test_a_kept_access_token_is_known_to_the_next_engine_as_well(
     api: Api,
 ) -> None:
