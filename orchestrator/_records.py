@@ -123,6 +123,8 @@ class Job:
     task_type: str
     task_version: int
     job_key: str
+    shared_key: str | None
+    """The key as told, where another execution's job has it: ``job_key`` names both."""
     meta: bytes
     meta_version: int
     recorded_at: datetime

@@ -151,16 +151,18 @@ SELECT h.execution_id, h.attempt, count(*) AS transitions,
 FROM history h GROUP BY h.execution_id, h.attempt""",
     "jobs_v1": f"""
 SELECT j.id, j.execution_id, j.attempt, j.task_type, j.task_version, j.job_key,
- CAST(j.meta AS TEXT) AS meta, j.meta_version, {_iso("j.recorded_at")} AS recorded_at,
+ j.shared_key, CAST(j.meta AS TEXT) AS meta, j.meta_version,
+ {_iso("j.recorded_at")} AS recorded_at,
  {_iso("j.adopted_at")} AS adopted_at, j.cleanup,
  {_iso("j.cleanup_due_at")} AS cleanup_due_at, j.cleanup_tries, j.cleanup_error
 FROM external_job j""",
     "orphans_v1": f"""
-SELECT j.execution_id, j.attempt, j.task_type, j.job_key, j.cleanup AS state,
+SELECT j.execution_id, j.attempt, j.task_type, j.job_key, j.shared_key,
+ j.cleanup AS state,
  j.cleanup_error AS error, {_iso("j.recorded_at")} AS recorded_at
 FROM external_job j WHERE j.cleanup IN ('DUE', 'ABANDONED')
 UNION ALL
-SELECT e.id, e.attempt, e.task_type, NULL, e.error_code, e.error_message,
+SELECT e.id, e.attempt, e.task_type, NULL, NULL, e.error_code, e.error_message,
  {_iso("e.finished_at")}
 FROM execution e WHERE e.error_code = 'CREATE_OUTCOME_UNKNOWN'""",
     "polls_v1": """

@@ -7,6 +7,7 @@ written with it. Equal keys are one job, and the first entry stays.
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._ids import create_token
@@ -14,7 +15,7 @@ from orchestrator._phase import Cleanup, Phase
 from orchestrator._records import NewJob
 from orchestrator._secrets import get_logger
 from orchestrator._storage._items import Item
-from orchestrator._storage._tx import insert
+from orchestrator._storage._tx import chunks, insert, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,15 +88,20 @@ _HOLDER = (
     "SELECT execution_id FROM external_job"
     " WHERE task_type = ? AND task_version = ? AND job_key = ?"
 )
-_HELD_BY_OTHERS = (
-    "SELECT json_group_array(json_array(k.key, j.execution_id)) FROM json_each(?) k"
-    " JOIN external_job j ON j.task_type = json_extract(k.value, '$[0]')"
-    " AND j.task_version = json_extract(k.value, '$[1]')"
-    " AND j.job_key = json_extract(k.value, '$[2]')"
-    " JOIN execution e ON e.id = json_extract(k.value, '$[3]')"
-    # Who has the job already needs no entry to find it by.
-    " WHERE j.execution_id <> e.id AND e.job_key IS NOT j.job_key"
-)
+_TOLD = ("number", "task_type", "task_version", "job_key", "execution_id")
+
+
+def _held_by_others(count: int) -> str:
+    """Return what selects those of *count* told jobs that others have, and who."""
+    return (
+        "SELECT json_group_array(json_array(j.number, held.execution_id))"
+        f" FROM {values(_TOLD, count)}"
+        " JOIN external_job held ON held.task_type = j.task_type"
+        " AND held.task_version = j.task_version AND held.job_key = j.job_key"
+        " JOIN execution e ON e.id = j.execution_id"
+        # Who has the job already needs no entry to find it by.
+        " WHERE held.execution_id <> e.id AND e.job_key IS NOT held.job_key"
+    )
 
 
 class Fact(Item):
@@ -134,12 +140,23 @@ class Fact(Item):
     @classmethod
     async def _enter_what_others_hold(cls, tx: Tx, items: Sequence[Fact]) -> None:
         """Keep the answer too whose key is another execution's entry."""
-        keys = [
-            (f.claimed.task_type, f.claimed.task_version, f.job.job_key, f.claimed.id)
-            for f in items
+        # Bound one by one: SQLite reads a text out of JSON up to its first NUL.
+        told = [
+            (
+                number,
+                fact.claimed.task_type,
+                fact.claimed.task_version,
+                fact.job.job_key,
+                fact.claimed.id,
+            )
+            for number, fact in enumerate(items)
         ]
+        held: list[tuple[int, str]] = []
+        for chunk in chunks(told):
+            sql = _held_by_others(len(chunk))
+            held += await tx.json(sql, [*chain.from_iterable(chunk)])
         rows = []
-        for number, holder in await tx.json(_HELD_BY_OTHERS, (json.dumps(keys),)):
+        for number, holder in held:
             fact = items[number]
             claimed, job = fact.claimed, fact.job
             row = job_row(

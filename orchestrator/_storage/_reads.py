@@ -206,6 +206,7 @@ def _job(row: Any) -> Job:
         task_type=row.task_type,
         task_version=row.task_version,
         job_key=row.job_key,
+        shared_key=row.shared_key,
         meta=row.meta,
         meta_version=row.meta_version,
         recorded_at=to_datetime(row.recorded_at),

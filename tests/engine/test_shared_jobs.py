@@ -76,7 +76,7 @@ async def test_a_late_answer_that_names_anothers_job_is_adopted(
     assert await findings(orchestrator) == []
 
 
-@pytest.mark.parametrize("name", ["shared", "ärd (o1)"])
+@pytest.mark.parametrize("name", ["shared", "ärd (o1)", "sh\0ärd"])
 async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
     engine: Start, clock: Clock, name: str
 ) -> None:
@@ -98,6 +98,7 @@ async def test_what_nobody_can_adopt_any_more_is_listed_and_not_deleted(
     await until(listed)
     [job] = await orchestrator.jobs(second.id)
     assert (job.job_key, job.cleanup) == (f"{name} (o{second.id}-1)", "ABANDONED")
+    assert job.shared_key == name
     assert job.meta == Meta(name).encode()
     assert "not deleted" in str(job.cleanup_error)
     await clock.pass_(3600, orchestrator)
