@@ -121,11 +121,13 @@ class SecretNotFoundError(OrchestratorError, LookupError):
         """Name the *reference* that has no value, its *key*, and where it may be."""
         key = key or reference
         where = f" (looked for in {', '.join(places)})" if places else ""
-        named = f", {key!r} elsewhere" if key != reference else ""
-        super().__init__(
-            f"secret {key!r} not found{where}: set the environment variable"
-            f" {reference} for the process that runs the orchestrator{named}"
-        )
+        ways = []
+        if not places or "the environment" in places:
+            for_whom = "for the process that runs the orchestrator"
+            ways.append(f"set the environment variable {reference} {for_whom}")
+        if set(places) - {"the environment"}:
+            ways.append(f"let one of the {'others' if ways else 'named'} know {key!r}")
+        super().__init__(f"secret {key!r} not found{where}: {', or '.join(ways)}")
         self.reference = reference
         self.key = key
 

@@ -34,7 +34,7 @@ _ADVICE = {
     Hold.CONNECTOR_MISSING: "start a process that registers this task type",
     Hold.META_UNREADABLE: "run code that can read the stored resource meta",
     Hold.UNAUTHORIZED: "renew the credentials; it goes on by itself",
-    Hold.SECRET_UNRESOLVED: "set the variable for the process that runs it",
+    Hold.SECRET_UNRESOLVED: "give it to the process that runs the execution",
     Hold.POISON: "report it as a bug, with `orchestrator show ID --json`",
     Hold.OUTCOME_UNKNOWN: "look at the service, then `orchestrator resolve ID`",
 }

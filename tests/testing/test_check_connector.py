@@ -295,6 +295,24 @@ async def test_gone_grace_is_waited_for_and_told(
     ]
 
 
+class NeverGets(JobServerI):
+    async def get(self, resource_meta: JobMeta, **kwargs: Any) -> Resource:
+        raise KeyError("deleted")
+
+
+async def test_a_life_that_came_to_no_end_is_told_with_its_error_at_once(
+    check: Check, client: JobClient
+) -> None:
+    """Nobody has to wait for the report, or to guess what the engine saw."""
+    told: list[str] = []
+    timeout = timedelta(seconds=1)
+    report = await check(NeverGets(client), timeout=timeout, progress=told.append)
+    assert "KeyError: 'deleted'" in report["run"].seen
+    assert "KeyError: 'deleted'" in report["abort"].seen
+    run = next(line for line in told if line.startswith("run: failed after "))
+    assert run.endswith(f" s: {report['run'].seen}")
+
+
 class DeletesTheLiving(JobServerI):
     async def delete(self, resource_meta: JobMeta, **kwargs: Any) -> None:
         if (await self.get(resource_meta)).phase == TaskExecution.SUCCEEDED:

@@ -59,7 +59,18 @@ async def test_a_missing_secret_names_its_variable_and_where_it_was_looked_for(
     assert (missing.value.reference, missing.value.key) == ("API_KEY", "api-key")
     said = str(missing.value)
     assert f"the environment, the files of {tmp_path}" in said
+    assert "set the environment variable API_KEY" in said
+    assert said.endswith(", or let one of the others know 'api-key'")
     assert "hush" not in said
+
+
+async def test_no_variable_is_asked_for_where_the_environment_is_not_looked_at(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SecretNotFoundError) as missing:
+        await value_of(KEY, FileSecrets(tmp_path))
+    assert "set the" not in str(missing.value)
+    assert str(missing.value).endswith(": let one of the named know 'api-key'")
 
 
 @pytest.mark.parametrize(

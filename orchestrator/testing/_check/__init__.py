@@ -213,7 +213,9 @@ class Checks:
             outcome, seen = Outcome.FAILED, _contract.described(error)
             advice = "the check itself could not go on: no call may raise this here"
         self.made.append(Check(name, outcome, seen, advice))
-        self.tell(f"{name}: {outcome} after {self._clock.monotonic() - began:.1f} s")
+        why = f": {seen}" if outcome is Outcome.FAILED else ""
+        took_s = self._clock.monotonic() - began
+        self.tell(f"{name}: {outcome} after {took_s:.1f} s{why}")
         return outcome is not Outcome.FAILED
 
 

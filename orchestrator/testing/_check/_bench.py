@@ -52,9 +52,9 @@ class Life:
     def told(self) -> str:
         """Return how it ended, as text."""
         execution = self.execution
-        why = execution.error_message or execution.message or ""
+        why = execution.error_message or execution.last_error or execution.message
         hold = f" on hold ({execution.hold})" if execution.hold else ""
-        return f"{execution.phase}{hold}{': ' if why else ''}{why}"
+        return f"{execution.phase}{hold}{': ' if why else ''}{why or ''}"
 
 
 @dataclass
