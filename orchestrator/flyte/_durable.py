@@ -19,7 +19,6 @@ from flyteidl2.task import common_pb2
 
 from orchestrator._connector import implements
 from orchestrator._phase import Phase, RemotePhase
-from orchestrator._secrets import secret_references
 from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL
 from orchestrator.errors import ExecutionNotFoundError
 from orchestrator.flyte._codes import RefusedError
@@ -33,6 +32,8 @@ from orchestrator.flyte._wire import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from flyteidl2.core.security_pb2 import Connection
 
     from orchestrator._orchestrator import Orchestrator
     from orchestrator._records import Execution
@@ -64,8 +65,9 @@ class Durable:
     """Submits to, and reads from, an engine.
 
     Secrets are references: what a task's template and its connector name is read
-    from this process's environment when a call is made. Values in a Connection would
-    have to be stored, and are refused.
+    from this process's environment when a call is made. Values in a Connection are
+    refused, also of a secret that is named so: a job must not run under another
+    credential than its caller gave.
     """
 
     remembered_s: int | None = REMEMBERED_S
@@ -80,9 +82,10 @@ class Durable:
         self, request: connector_pb2.CreateTaskRequest
     ) -> connector_pb2.CreateTaskResponse:
         """Submit; the same attempt of Flyte's is submitted once, whenever it comes."""
-        self._check_connection(request)
         template = TaskTemplate()
         template.CopyFrom(request.template)
+        self._registry.get_connector(template.type, template.task_type_version)
+        _refuse_values(request.connection)
         template.metadata.ClearField("retries")
         identity = identity_of(request.task_execution_metadata)
         handle = await self._orch.submit(
@@ -155,27 +158,21 @@ class Durable:
         if not implements(self._registry.get_connector(*category), member):
             raise NotImplementedError
 
-    def _check_connection(self, request: connector_pb2.CreateTaskRequest) -> None:
-        """Refuse values that would have to be stored.
 
-        Raises:
-            ConnectorNotFoundError: Nothing here runs the task type.
-            RefusedError: Names the keywords that this process has no secret for.
-        """
-        template = request.template
-        connector = self._registry.get_connector(
-            template.type, template.task_type_version
+def _refuse_values(connection: Connection) -> None:
+    """Refuse what would have to be stored, or be dropped for a secret of ours.
+
+    Raises:
+        RefusedError: Names the keywords.
+    """
+    names = ", ".join(sorted(connection_values(connection)))
+    if names:
+        details = (
+            f"a durable service takes no values of a Connection ({names}): leave them"
+            " out, and give the service these secrets by its environment, under names"
+            " that the task or the connector says"
         )
-        given = connection_values(request.connection)
-        unknown = sorted(set(given) - set(secret_references(template, connector)))
-        if unknown:
-            names = ", ".join(unknown)
-            details = (
-                f"a durable service stores no values of a Connection ({names}):"
-                " give the service these secrets by its environment, and name them in"
-                " the task or the connector"
-            )
-            raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, details)
+        raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, details)
 
 
 def _labels(request: connector_pb2.CreateTaskRequest) -> dict[str, str]:

@@ -167,19 +167,28 @@ async def test_a_remote_connector_outlives_its_killed_service(tmp_path: Path) ->
     assert ledger.read_text().splitlines() == ["create"]
 
 
-async def test_secret_values_are_refused_and_references_are_used(
+async def test_values_of_a_connection_are_refused_and_references_are_used(
     durable: Running,
 ) -> None:
-    """A Connection's value would have to be stored; a reference to it need not."""
+    """Also of a secret that the task names by reference, and of a config.
+
+    Red when the caller's value was dropped, and the job ran with the service's.
+    """
     request = create_request("SUCCEEDED", run="secrets")
+    named = create_request("SUCCEEDED", run="secrets")
+    named.template.custom.update({"secrets": {"api_key": "API_KEY"}})
+    config = connector_pb2.CreateTaskRequest()
+    config.CopyFrom(named)
+    config.connection.configs["api_key"] = config.connection.secrets.pop("api_key")
     async with grpc.aio.insecure_channel(durable.endpoint) as channel:
         jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await jobs.CreateTask(request, timeout=CALL_S)
-        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert "api_key" in str(caught.value.details())
-        request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
-        meta = (await jobs.CreateTask(request, timeout=CALL_S)).resource_meta
+        for refused in (request, named, config):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await jobs.CreateTask(refused, timeout=CALL_S)
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert "(api_key)" in str(caught.value.details())
+        named.ClearField("connection")
+        meta = (await jobs.CreateTask(named, timeout=CALL_S)).resource_meta
         category = connector_pb2.TaskCategory(name="phase", version=1)
         look = connector_pb2.GetTaskRequest(resource_meta=meta, task_category=category)
         async with SystemClock().limit(CALL_S):
