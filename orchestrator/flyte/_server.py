@@ -152,7 +152,7 @@ class ConnectorServer:
     async def _add_services(self) -> None:
         server, backend = self._server, self._backend
         service_pb2_grpc.add_AsyncConnectorServiceServicer_to_server(
-            AsyncConnectorService(backend, self._metrics), server
+            AsyncConnectorService(backend, self._registry, self._metrics), server
         )
         service_pb2_grpc.add_ConnectorMetadataServiceServicer_to_server(
             ConnectorMetadataService(self._registry, backend), server
