@@ -19,8 +19,8 @@ from flyteidl2.task import common_pb2
 
 from orchestrator._connector import implements
 from orchestrator._phase import Phase, RemotePhase
-from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL
-from orchestrator.errors import ExecutionNotFoundError
+from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL, TOKEN_LABEL
+from orchestrator.errors import ExecutionNotFoundError, IdempotencyConflictError
 from orchestrator.flyte._codes import RefusedError
 from orchestrator.flyte._wire import (
     connection_values,
@@ -59,6 +59,8 @@ _WAITING: dict[RemotePhase, TaskExecution.Phase] = {
     RemotePhase.WAITING_FOR_RESOURCES: TaskExecution.WAITING_FOR_RESOURCES,
 }
 _DELETED = "deleted by DeleteTask"
+_OF_THE_JOB = ("REMOTE_FAILED", "REMOTE_ABORTED")
+"""Codes of jobs that ended by themselves: what the connector says of it is all."""
 
 
 class Durable:
@@ -88,12 +90,19 @@ class Durable:
         _refuse_values(request.connection)
         template.metadata.ClearField("retries")
         identity = identity_of(request.task_execution_metadata)
-        handle = await self._orch.submit(
-            template,
-            native_inputs(template, request.inputs),
-            idempotency_key=None if identity is None else f"flyte-{identity}",
-            labels=_labels(request),
-        )
+        try:
+            handle = await self._orch.submit(
+                template,
+                native_inputs(template, request.inputs),
+                idempotency_key=None if identity is None else f"flyte-{identity}",
+                labels=_labels(request),
+            )
+        except IdempotencyConflictError as error:
+            details = (
+                f"{_attempt(request.task_execution_metadata)} has a job already, of"
+                " another task type, name or inputs: nothing was submitted"
+            )
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, details) from error
         return connector_pb2.CreateTaskResponse(resource_meta=handle.id.encode())
 
     async def get(
@@ -148,15 +157,22 @@ class Durable:
         return execution
 
     def _require(self, execution: Execution, member: str) -> None:
-        """Refuse a call of an optional *member* that the connector does not have.
+        """Refuse a call of an optional *member* that cannot be made.
 
         Raises:
             ConnectorNotFoundError: Nothing here runs the task type.
-            NotImplementedError: It has none.
+            NotImplementedError: The connector has none.
+            RefusedError: There is no job to ask about: not yet, or never any more.
         """
         category = (execution.task_type, execution.task_version)
         if not implements(self._registry.get_connector(*category), member):
             raise NotImplementedError
+        if execution.resource_meta is not None:
+            return
+        code = grpc.StatusCode.FAILED_PRECONDITION
+        if execution.terminal:
+            raise RefusedError(code, "it ended without a job")
+        raise RefusedError(code, "it has no job yet: ask again later", "transient")
 
 
 def _refuse_values(connection: Connection) -> None:
@@ -173,6 +189,22 @@ def _refuse_values(connection: Connection) -> None:
             " that the task or the connector says"
         )
         raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, details)
+
+
+def _attempt(metadata: connector_pb2.TaskExecutionMetadata) -> str:
+    """Return what `identity_of` knows an attempt by, in its caller's words."""
+    task = metadata.task_execution_id
+    node = task.node_execution_id
+    parts = []
+    if node.execution_id.name:
+        parts.append(
+            f"attempt {task.retry_attempt} of node {node.node_id!r}"
+            f" in run {node.execution_id.name!r}"
+        )
+    token = metadata.labels.get(TOKEN_LABEL, "")
+    if token:
+        parts.append(f"label {TOKEN_LABEL} {token!r}")
+    return ", ".join(parts)
 
 
 def _labels(request: connector_pb2.CreateTaskRequest) -> dict[str, str]:
@@ -236,6 +268,8 @@ def _message(execution: Execution) -> str | None:
     """Return what a human should know of an execution."""
     if execution.error_code is not None:
         words = execution.error_message or execution.message
+        if execution.error_code in _OF_THE_JOB:
+            return words
         return f"[{execution.error_code}] {words}" if words else execution.error_code
     if execution.terminal:
         return execution.message
