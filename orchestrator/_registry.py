@@ -32,7 +32,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 IDEMPOTENCY_TOKEN = "idempotency_token"  # noqa: S105 - the name of a parameter
 
@@ -67,19 +67,42 @@ class Registry:
             ConfigurationError: The class cannot work; class and field are named.
             ConnectorAlreadyRegisteredError: The task type is taken.
         """
-        check_connector_class(connector)
-        key = ConnectorRegistryKey(
-            connector.task_type_name, connector.task_type_version
-        )
-        known = self._registry.get(key)
-        if known is not None and not override:
-            message = (
-                f"Duplicate connector for task type: {key.task_type_name}"
-                f" and version: {key.task_type_version}"
+        self.register_all((connector,), override)
+
+    def register_all(
+        self,
+        connectors: Sequence[AsyncConnector[Any]],
+        override: bool = False,  # noqa: FBT001, FBT002 - as `register`
+    ) -> None:
+        """Make several connectors known: all of them, or none if one is refused.
+
+        Args:
+            connectors: Instances.
+            override: As `register`.
+
+        Raises:
+            ConfigurationError: As `register`.
+            ConnectorAlreadyRegisteredError: As `register`, also for two of them.
+        """
+        found: dict[ConnectorRegistryKey, AsyncConnector[Any]] = {}
+        for connector in connectors:
+            check_connector_class(connector)
+            key = ConnectorRegistryKey(
+                connector.task_type_name, connector.task_type_version
             )
-            raise ConnectorAlreadyRegisteredError(message)
+            if not override and (key in self._registry or key in found):
+                message = (
+                    f"Duplicate connector for task type: {key.task_type_name}"
+                    f" and version: {key.task_type_version}"
+                )
+                raise ConnectorAlreadyRegisteredError(message)
+            found[key] = connector
+        for key, connector in found.items():
+            self._put(key, connector)
+
+    def _put(self, key: ConnectorRegistryKey, connector: AsyncConnector[Any]) -> None:
         category = TaskCategory(name=key.task_type_name, version=key.task_type_version)
-        if known is not None:
+        if key in self._registry:
             self._forget_category(category)
         self._registry[key] = connector
         self.generation += 1

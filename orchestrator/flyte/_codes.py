@@ -20,7 +20,6 @@ from orchestrator.errors import (
     CallTimeoutError,
     ConnectorNotFoundError,
     ExecutionNotFoundError,
-    IdempotencyConflictError,
     InvalidInputError,
     PermanentError,
     ResourceGoneError,
@@ -48,10 +47,15 @@ _STEERING = {str(failure).lower(): kind for kind, failure in STEERING}
 class RefusedError(Exception):
     """The service itself refuses a request, before any connector sees it."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        """Answer *code* with *details*, and assert that nothing was done."""
+    def __init__(
+        self, code: grpc.StatusCode, details: str, failure: str = "permanent"
+    ) -> None:
+        """Answer *code* with *details*, and assert that nothing was done.
+
+        *failure* tells our own client whether to come again: "transient" if later.
+        """
         super().__init__(details)
-        self.code = code
+        self.code, self.failure = code, failure
 
 
 class RemoteCallError(RuntimeError):
@@ -68,7 +72,6 @@ class Status(NamedTuple):
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (ExecutionNotFoundError, grpc.StatusCode.NOT_FOUND, "gone"),
-    (IdempotencyConflictError, grpc.StatusCode.ALREADY_EXISTS, "permanent"),
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT, "permanent"),
     (StoreUnavailableError, grpc.StatusCode.UNAVAILABLE, ""),
     (CallTimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
@@ -89,7 +92,7 @@ def status_of(
         return Status(grpc.StatusCode.NOT_FOUND, _fit(details, redact), ())
     code, failure = grpc.StatusCode.INTERNAL, _assertion(error)
     if isinstance(error, RefusedError):
-        code, failure = error.code, "permanent"
+        code, failure = error.code, error.failure
     for kind, its_code, its_failure in _CODES:
         if isinstance(error, kind):
             code, failure = its_code, its_failure

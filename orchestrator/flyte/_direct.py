@@ -100,7 +100,8 @@ class Direct:
         if token is not None:
             metadata.labels[TOKEN_LABEL] = token
             kwargs[IDEMPOTENCY_TOKEN] = token
-        limit = _policy(connector).create_timeout
+        # Nobody else would take a late answer: it is the only trace of the job.
+        limit = _policy(connector).create_hard_timeout
         meta = await self._ask(connector, connector.create, kwargs, given, limit)
         return connector_pb2.CreateTaskResponse(resource_meta=meta.encode())
 

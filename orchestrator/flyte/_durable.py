@@ -19,9 +19,8 @@ from flyteidl2.task import common_pb2
 
 from orchestrator._connector import implements
 from orchestrator._phase import Phase, RemotePhase
-from orchestrator._secrets import secret_references
-from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL
-from orchestrator.errors import ExecutionNotFoundError
+from orchestrator._tasks import METADATA_LABEL, PREFIX_LABEL, TOKEN_LABEL
+from orchestrator.errors import ExecutionNotFoundError, IdempotencyConflictError
 from orchestrator.flyte._codes import RefusedError
 from orchestrator.flyte._wire import (
     connection_values,
@@ -33,6 +32,8 @@ from orchestrator.flyte._wire import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from flyteidl2.core.security_pb2 import Connection
 
     from orchestrator._orchestrator import Orchestrator
     from orchestrator._records import Execution
@@ -58,14 +59,17 @@ _WAITING: dict[RemotePhase, TaskExecution.Phase] = {
     RemotePhase.WAITING_FOR_RESOURCES: TaskExecution.WAITING_FOR_RESOURCES,
 }
 _DELETED = "deleted by DeleteTask"
+_OF_THE_JOB = ("REMOTE_FAILED", "REMOTE_ABORTED")
+"""Codes of jobs that ended by themselves: what the connector says of it is all."""
 
 
 class Durable:
     """Submits to, and reads from, an engine.
 
     Secrets are references: what a task's template and its connector name is read
-    from this process's environment when a call is made. Values in a Connection would
-    have to be stored, and are refused.
+    from this process's environment when a call is made. Values in a Connection are
+    refused, also of a secret that is named so: a job must not run under another
+    credential than its caller gave.
     """
 
     remembered_s: int | None = REMEMBERED_S
@@ -80,17 +84,25 @@ class Durable:
         self, request: connector_pb2.CreateTaskRequest
     ) -> connector_pb2.CreateTaskResponse:
         """Submit; the same attempt of Flyte's is submitted once, whenever it comes."""
-        self._check_connection(request)
         template = TaskTemplate()
         template.CopyFrom(request.template)
+        self._registry.get_connector(template.type, template.task_type_version)
+        _refuse_values(request.connection)
         template.metadata.ClearField("retries")
         identity = identity_of(request.task_execution_metadata)
-        handle = await self._orch.submit(
-            template,
-            native_inputs(template, request.inputs),
-            idempotency_key=None if identity is None else f"flyte-{identity}",
-            labels=_labels(request),
-        )
+        try:
+            handle = await self._orch.submit(
+                template,
+                native_inputs(template, request.inputs),
+                idempotency_key=None if identity is None else f"flyte-{identity}",
+                labels=_labels(request),
+            )
+        except IdempotencyConflictError as error:
+            details = (
+                f"{_attempt(request.task_execution_metadata)} has a job already, of"
+                " another task type, name or inputs: nothing was submitted"
+            )
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, details) from error
         return connector_pb2.CreateTaskResponse(resource_meta=handle.id.encode())
 
     async def get(
@@ -145,37 +157,54 @@ class Durable:
         return execution
 
     def _require(self, execution: Execution, member: str) -> None:
-        """Refuse a call of an optional *member* that the connector does not have.
+        """Refuse a call of an optional *member* that cannot be made.
 
         Raises:
             ConnectorNotFoundError: Nothing here runs the task type.
-            NotImplementedError: It has none.
+            NotImplementedError: The connector has none.
+            RefusedError: There is no job to ask about: not yet, or never any more.
         """
         category = (execution.task_type, execution.task_version)
         if not implements(self._registry.get_connector(*category), member):
             raise NotImplementedError
+        if execution.resource_meta is not None:
+            return
+        code = grpc.StatusCode.FAILED_PRECONDITION
+        if execution.terminal:
+            raise RefusedError(code, "it ended without a job")
+        raise RefusedError(code, "it has no job yet: ask again later", "transient")
 
-    def _check_connection(self, request: connector_pb2.CreateTaskRequest) -> None:
-        """Refuse values that would have to be stored.
 
-        Raises:
-            ConnectorNotFoundError: Nothing here runs the task type.
-            RefusedError: Names the keywords that this process has no secret for.
-        """
-        template = request.template
-        connector = self._registry.get_connector(
-            template.type, template.task_type_version
+def _refuse_values(connection: Connection) -> None:
+    """Refuse what would have to be stored, or be dropped for a secret of ours.
+
+    Raises:
+        RefusedError: Names the keywords.
+    """
+    names = ", ".join(sorted(connection_values(connection)))
+    if names:
+        details = (
+            f"a durable service takes no values of a Connection ({names}): leave them"
+            " out, and give the service these secrets by its environment, under names"
+            " that the task or the connector says"
         )
-        given = connection_values(request.connection)
-        unknown = sorted(set(given) - set(secret_references(template, connector)))
-        if unknown:
-            names = ", ".join(unknown)
-            details = (
-                f"a durable service stores no values of a Connection ({names}):"
-                " give the service these secrets by its environment, and name them in"
-                " the task or the connector"
-            )
-            raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, details)
+        raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, details)
+
+
+def _attempt(metadata: connector_pb2.TaskExecutionMetadata) -> str:
+    """Return what `identity_of` knows an attempt by, in its caller's words."""
+    task = metadata.task_execution_id
+    node = task.node_execution_id
+    parts = []
+    if node.execution_id.name:
+        parts.append(
+            f"attempt {task.retry_attempt} of node {node.node_id!r}"
+            f" in run {node.execution_id.name!r}"
+        )
+    token = metadata.labels.get(TOKEN_LABEL, "")
+    if token:
+        parts.append(f"label {TOKEN_LABEL} {token!r}")
+    return ", ".join(parts)
 
 
 def _labels(request: connector_pb2.CreateTaskRequest) -> dict[str, str]:
@@ -239,6 +268,8 @@ def _message(execution: Execution) -> str | None:
     """Return what a human should know of an execution."""
     if execution.error_code is not None:
         words = execution.error_message or execution.message
+        if execution.error_code in _OF_THE_JOB:
+            return words
         return f"[{execution.error_code}] {words}" if words else execution.error_code
     if execution.terminal:
         return execution.message

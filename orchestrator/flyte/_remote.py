@@ -15,6 +15,7 @@ from orchestrator._connector import (
     ResourceMeta,
     check_decodable,
 )
+from orchestrator._engine import clean
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator._secrets import ConnectorSecretsMixin, environment_value
 from orchestrator.errors import ConfigurationError, InvalidInputError, TransientError
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 TOKEN_KEYWORD = "connector_service_token"  # noqa: S105 - the name of an argument
 """Keyword under which the engine hands over the value of ``RemoteService.token``."""
 
+_FORMER_DEFAULT = "flyte"
+"""``RemoteMeta.service`` of version 1 for every service without a name."""
+_NAME_MAX = 200
+
 
 @dataclass
 class RemoteMeta(ResourceMeta):
@@ -43,15 +48,25 @@ class RemoteMeta(ResourceMeta):
         resource_meta: The service's own meta; nobody here looks into it.
         task_type: Of the task, as the service calls it.
         task_version: Likewise.
-        service: Name of the set of endpoints that has the job.
+        service: ``RemoteService.identity`` of the service that has the job. Empty for
+            a job of the time when all services without a name had the same one.
         output_prefix: What ``create`` was given; Flyte wants to hear it again.
     """
+
+    schema_version = 2
 
     resource_meta: bytes
     task_type: str
     task_version: int = 0
-    service: str = "flyte"
+    service: str = ""
     output_prefix: str = ""
+
+    @classmethod
+    def upcast(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:
+        """Turn the name that version 1 gave to services without one into none."""
+        if from_version == 1 and data.get("service") == _FORMER_DEFAULT:
+            data["service"] = ""
+        return data
 
 
 class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
@@ -71,7 +86,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
             with its defaults, or with *settings*.
         task_type: The task type to run.
         task_version: Its version.
-        name: Shown to humans; None for the service's name.
+        name: Shown to humans; None for the service's name or endpoints.
         create_is_idempotent: How long the service surely remembers the token in
             ``task_execution_metadata`` (or the task execution id); True for ever.
         secrets: Keyword to environment variable, for every job of this connector.
@@ -104,7 +119,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
         if self._service.token is not None:
             references[TOKEN_KEYWORD] = self._service.token
         super().__init__(secrets=references)
-        self.name = name or f"Remote Connector ({self._service.name})"
+        self.name = name or f"Remote Connector ({self._service.identity})"
         self.task_type_name = task_type
         self.task_type_version = task_version
         self.create_is_idempotent = create_is_idempotent
@@ -140,7 +155,8 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
         Raises:
             TransientError: The service is away.
             AuthError: It wants another token or certificate.
-            ConnectorAlreadyRegisteredError: A task type is taken.
+            ConnectorAlreadyRegisteredError: A task type is taken; none is registered.
+            ConfigurationError: A task type has a name that nobody could use.
         """
         service = service_of(service, settings)
         channels = Channels(service)
@@ -158,19 +174,18 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
                 service,
                 category.name,
                 category.version,
-                name=described.name,
+                name=name,
                 create_is_idempotent=promise,
                 secrets=secrets,
                 policy=policy,
             )
-            for described in found
-            for category in described.supported_task_categories
+            for category, name in _categories(found)
         ]
         for connector in connectors:
             connector._channels = channels  # noqa: SLF001 - one set of channels for all
-            if register:
-                where = DEFAULT_REGISTRY if registry is None else registry
-                where.register(connector, override)
+        if register:
+            where = DEFAULT_REGISTRY if registry is None else registry
+            where.register_all(connectors, override)
         return connectors
 
     async def aclose(self) -> None:
@@ -203,7 +218,7 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
             resource_meta=answer.resource_meta,
             task_type=self.task_type_name,
             task_version=self.task_type_version,
-            service=self._service.name,
+            service=self._service.identity,
             output_prefix=output_prefix,
         )
 
@@ -249,11 +264,22 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
             yield page
 
     def _job(self, meta: RemoteMeta) -> dict[str, Any]:
-        if meta.service != self._service.name:
+        """Return what names a job in a request.
+
+        Raises:
+            TransientError: It is at another service, which this one must not be asked
+                for: "not found" would be taken for the job's end.
+        """
+        here = self._service.identity
+        if meta.service:
+            is_here = meta.service == here
+        else:
+            is_here = self._service.name in (None, _FORMER_DEFAULT)
+        if not is_here:
             message = (
-                f"the job is at the service {meta.service!r}, and this connector"
-                f" talks to {self._service.name!r}: give it that name, or register"
-                " the other one"
+                f"the job is at the service {meta.service or _FORMER_DEFAULT!r}, and"
+                f" this connector talks to {here!r}: if that is the same one, give it"
+                " that name, else register the other one"
             )
             raise TransientError(message)
         category = connector_pb2.TaskCategory(
@@ -265,6 +291,26 @@ class RemoteConnector(ConnectorSecretsMixin, AsyncConnector[RemoteMeta]):
         if not secrets:
             return None
         return Connection(task_type=self.task_type_name, secrets=secrets)
+
+
+def _categories(
+    found: Sequence[connector_pb2.Connector],
+) -> list[tuple[connector_pb2.TaskCategory, str]]:
+    """Return each task type that a service told once, with its connector's name.
+
+    Raises:
+        ConfigurationError: A task type is no plain text: cleaned, it would be another.
+    """
+    told: dict[tuple[str, int], tuple[connector_pb2.TaskCategory, str]] = {}
+    for described in found:
+        name = " ".join(clean(described.name, _NAME_MAX).split())
+        for category in described.supported_task_categories:
+            kind = category.name
+            if not kind.isprintable():
+                shown = clean(kind, _NAME_MAX)
+                raise ConfigurationError(f"task type {shown!r} has control characters")
+            told[kind, category.version] = (category, name)
+    return list(told.values())
 
 
 def service_of(

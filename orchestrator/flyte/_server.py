@@ -22,6 +22,7 @@ from orchestrator.flyte._auth import TokenInterceptor
 from orchestrator.flyte._direct import Direct
 from orchestrator.flyte._durable import Durable
 from orchestrator.flyte._hosts import address
+from orchestrator.flyte._library import require
 from orchestrator.flyte._metrics import Metrics, MetricsPage, PrometheusMetrics
 from orchestrator.flyte._options import ServerOptions
 from orchestrator.flyte._service import AsyncConnectorService, ConnectorMetadataService
@@ -152,7 +153,7 @@ class ConnectorServer:
     async def _add_services(self) -> None:
         server, backend = self._server, self._backend
         service_pb2_grpc.add_AsyncConnectorServiceServicer_to_server(
-            AsyncConnectorService(backend, self._metrics), server
+            AsyncConnectorService(backend, self._registry, self._metrics), server
         )
         service_pb2_grpc.add_ConnectorMetadataServiceServicer_to_server(
             ConnectorMetadataService(self._registry, backend), server
@@ -160,10 +161,12 @@ class ConnectorServer:
         self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         try:
-            from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - optional
-        except ImportError:
-            logger.info("no reflection: grpcio-reflection is not installed")
+            require("grpc_reflection.v1alpha.reflection")
+        except ConfigurationError as error:
+            logger.info("no reflection: %s", error)
             return
+        from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - optional
+
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flyteidl2.connector import connector_pb2
+from flyteidl2.connector.connector_pb2 import TaskCategory
 
 from orchestrator._secrets import Redactor, get_logger
 from orchestrator.errors import ConnectorNotFoundError
@@ -25,6 +26,9 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 logger = get_logger(__name__)
+
+_UNREGISTERED = "(not registered)"
+"""Metrics' label of all task types that nothing here runs: anybody can invent some."""
 
 
 class Backend(Protocol):
@@ -73,85 +77,94 @@ class Backend(Protocol):
 class AsyncConnectorService:
     """The service that creates, looks at and deletes jobs."""
 
-    def __init__(self, backend: Backend, metrics: Metrics) -> None:
-        """Let *backend* answer; tell *metrics*."""
+    def __init__(self, backend: Backend, registry: Registry, metrics: Metrics) -> None:
+        """Let *backend* answer; tell *metrics*, by the task types of *registry*."""
         self._backend = backend
+        self._registry = registry
         self._metrics = metrics
 
     async def CreateTask(  # noqa: N802 - the RPC's name
         self, request: connector_pb2.CreateTaskRequest, context: Context
     ) -> connector_pb2.CreateTaskResponse:
         """Submit a job; answer its resource meta."""
-        kind = request.template.type
-        self._metrics.inputs(kind, request.inputs.ByteSize())
+        template = request.template
+        asked = TaskCategory(name=template.type, version=template.task_type_version)
+        self._metrics.inputs(self._label(asked), request.inputs.ByteSize())
         return await self._answer(
-            self._backend.create, "create", kind, request, context
+            self._backend.create, "create", asked, request, context
         )
 
     async def GetTask(  # noqa: N802
         self, request: connector_pb2.GetTaskRequest, context: Context
     ) -> connector_pb2.GetTaskResponse:
         """Tell how a job does."""
-        kind = request.task_category.name
-        return await self._answer(self._backend.get, "get", kind, request, context)
+        asked = request.task_category
+        return await self._answer(self._backend.get, "get", asked, request, context)
 
     async def DeleteTask(  # noqa: N802
         self, request: connector_pb2.DeleteTaskRequest, context: Context
     ) -> connector_pb2.DeleteTaskResponse:
         """Cancel a job."""
-        kind = request.task_category.name
+        asked = request.task_category
         return await self._answer(
-            self._backend.delete, "delete", kind, request, context
+            self._backend.delete, "delete", asked, request, context
         )
 
     async def GetTaskMetrics(  # noqa: N802
         self, request: connector_pb2.GetTaskMetricsRequest, context: Context
     ) -> connector_pb2.GetTaskMetricsResponse:
         """Tell a job's metrics."""
-        kind = request.task_category.name
+        asked = request.task_category
         return await self._answer(
-            self._backend.metrics, "metrics", kind, request, context
+            self._backend.metrics, "metrics", asked, request, context
         )
 
     async def GetTaskLogs(  # noqa: N802
         self, request: connector_pb2.GetTaskLogsRequest, context: Context
     ) -> AsyncIterator[connector_pb2.GetTaskLogsResponse]:
         """Tell a job's logs, page by page."""
-        kind = request.task_category.name
-        with self._metrics.timed(kind, "logs"):
+        asked = request.task_category
+        label = self._label(asked)
+        with self._metrics.timed(label, "logs"):
             try:
                 async for page in self._backend.logs(request):
                     yield page
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a connector may raise anything
-                await self._end(error, "logs", kind, request, context)
-        self._metrics.succeeded(kind, "logs")
+                await self._end(error, "logs", asked, request, context)
+        self._metrics.succeeded(label, "logs")
 
     async def _answer(
         self,
         call: Callable[[Q], Awaitable[A]],
         operation: str,
-        task_type: str,
+        asked: TaskCategory,
         request: Q,
         context: Context,
     ) -> A:
-        with self._metrics.timed(task_type, operation):
+        label = self._label(asked)
+        with self._metrics.timed(label, operation):
             try:
                 answer = await call(request)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                await self._end(error, operation, task_type, request, context)
+                await self._end(error, operation, asked, request, context)
                 raise
-        self._metrics.succeeded(task_type, operation)
+        self._metrics.succeeded(label, operation)
         return answer
+
+    def _label(self, asked: TaskCategory) -> str:
+        """Return the task type as metrics tell it."""
+        known = (asked.name, asked.version) in self._registry
+        return asked.name if known else _UNREGISTERED
 
     async def _end(
         self,
         error: Exception,
         operation: str,
-        task_type: str,
+        asked: TaskCategory,
         request: Any,
         context: Context,
     ) -> None:
@@ -164,8 +177,8 @@ class AsyncConnectorService:
         def redact(text: str) -> str:
             return shared.redact(own.redact(text))
 
-        status = status_of(error, operation, task_type, redact)
-        self._metrics.failed(task_type, operation, status.code)
+        status = status_of(error, operation, asked.name, redact)
+        self._metrics.failed(self._label(asked), operation, status.code)
         logger.warning("%s: %s", status.code.name, status.details)
         await context.abort(status.code, status.details, status.trailing)
 

@@ -24,7 +24,9 @@ class RemoteService:
             take turns and go on to the next one if one is away; a create goes to one
             that is connected, once.
         name: Of the set of endpoints; stands in the meta of every job, so that a job
-            is not looked for at another service. Keep it when the service moves.
+            is not looked for at another service. Keep it when the service moves. None
+            (default): the endpoints themselves are the name, so that a service that
+            moves while it has jobs needs one.
         secure: Whether to use TLS; None (default): yes, unless every endpoint is
             loopback.
         insecure: Allow plain text to other machines: for a network that is itself
@@ -51,7 +53,7 @@ class RemoteService:
     """
 
     endpoints: str | Sequence[str]
-    name: str = "flyte"
+    name: str | None = None
     secure: bool | None = None
     insecure: bool = False
     ca_file: str | os.PathLike[str] | None = None
@@ -99,6 +101,11 @@ class RemoteService:
     def targets(self) -> tuple[str, ...]:
         """The endpoints, as a tuple."""
         return tuple(self.endpoints)
+
+    @property
+    def identity(self) -> str:
+        """What tells this service from every other: its name, else its endpoints."""
+        return self.name or ",".join(sorted(set(self.targets)))
 
     @property
     def local(self) -> bool:

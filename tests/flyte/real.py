@@ -153,9 +153,10 @@ async def _deleted(orch: Orchestrator, execution_id: str) -> str:
 
 def client_calls(python: Path, *arguments: str) -> list[Row]:
     """Let Flyte's generated client call our service."""
+    mode = "durable" if "--durable" in arguments else "pass-through"
     with service(*arguments, "--port", "0", API_KEY=API_KEY) as running:
         done = subprocess.run(
-            [python, "-m", "tests.flyte.real_client", running.endpoint],
+            [python, "-m", "tests.flyte.real_client", running.endpoint, mode],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -163,7 +164,6 @@ def client_calls(python: Path, *arguments: str) -> list[Row]:
             timeout=120,
             check=False,
         )
-    mode = "durable" if "--durable" in arguments else "pass-through"
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     rows = [(f"our service, {mode}", line[0], line[1]) for line in lines]
     if done.returncode != 0:

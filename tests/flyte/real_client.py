@@ -1,7 +1,7 @@
 """Flyte's generated client, run where the real package is: calls every RPC.
 
-``python -m tests.flyte.real_client HOST:PORT`` prints one line per RPC. It imports
-nothing of this library, as the other Python does not have it.
+``python -m tests.flyte.real_client HOST:PORT [durable]`` prints one line per RPC. It
+imports nothing of this library, as the other Python does not have it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ SUCCEEDED = "SUCCEEDED: text, whole, real, yes; key of 21 characters"
 UNKNOWN = "NOT_FOUND Cannot find connector for task type: none."
 
 
-def _create_request(phase: str, run: str) -> Any:
+def _create_request(phase: str, run: str, mode: str) -> Any:
     """Return the stored create, for another phase and run."""
     request = connector_pb2.CreateTaskRequest()
     text = (GOLDEN / "create.request.txtpb").read_text()
@@ -30,8 +30,9 @@ def _create_request(phase: str, run: str) -> Any:
             item.value.scalar.primitive.string_value = phase
     identifier = request.task_execution_metadata.task_execution_id
     identifier.node_execution_id.execution_id.name = run
-    # A durable service takes secrets by reference only.
-    request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
+    if mode == "durable":  # it takes secrets by reference only
+        request.ClearField("connection")
+        request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
     return request
 
 
@@ -50,7 +51,7 @@ def _tell(rpc: str, told: str, expected: str) -> None:
     print(rpc, verdict, sep="\t")
 
 
-async def main(endpoint: str) -> None:
+async def main(endpoint: str, mode: str = "") -> None:
     """Call every RPC."""
     async with grpc.aio.insecure_channel(endpoint) as channel:
         jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
@@ -61,7 +62,7 @@ async def main(endpoint: str) -> None:
         one = await about.GetConnector(connector_pb2.GetConnectorRequest(name=name))
         category = one.connector.supported_task_categories[0]
         _tell("GetConnector", f"{category.name} {category.version}", "phase 1")
-        request = _create_request("SUCCEEDED", "run-a")
+        request = _create_request("SUCCEEDED", "run-a", mode)
         made = await jobs.CreateTask(request, timeout=LIMIT_S)
         again = await jobs.CreateTask(request, timeout=LIMIT_S)
         same = "the same job" if made == again else "another job"
@@ -91,4 +92,4 @@ async def main(endpoint: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

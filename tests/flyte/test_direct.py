@@ -23,6 +23,7 @@ from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 from flyteidl2.logs.dataplane.payload_pb2 import LogLine
 
 from orchestrator import Policy, Registry
+from orchestrator._clock import SystemClock
 from orchestrator.connectors import AsyncConnector, Resource, ResourceMeta
 from orchestrator.flyte import ConnectorServer, ServerOptions
 from tests.flyte.cases import metadata, template
@@ -51,12 +52,16 @@ class Scene(AsyncConnector[Meta]):
 
     metadata_type = Meta
     policy: Policy | None = Policy(
-        create_timeout=SHORT, get_timeout=SHORT, delete_timeout=SHORT
+        create_timeout=SHORT / 100,
+        create_hard_timeout=SHORT,
+        get_timeout=SHORT,
+        delete_timeout=SHORT,
     )
 
     def __init__(self, task_type: str) -> None:
         self.task_type_name = self.name = task_type
         self.cancelled: list[str] = []
+        self.left = asyncio.Event()
 
     async def hang(self, what: str) -> Any:
         """Wait for ever, or until it is cancelled."""
@@ -64,6 +69,7 @@ class Scene(AsyncConnector[Meta]):
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled.append(what)
+            self.left.set()
             raise
 
     async def create(self, *_: Any, **__: Any) -> Meta:
@@ -101,6 +107,15 @@ class Quick(Scene):
     async def get(self, resource_meta: Meta, **kwargs: Any) -> Resource:
         """Be at work."""
         return Resource(TaskExecution.RUNNING, message="at work")
+
+
+class Late(Scene):
+    """One whose create takes longer than the engine would wait for it."""
+
+    async def create(self, *_: Any, **__: Any) -> Meta:
+        """Take ten times as long."""
+        await SystemClock().sleep(SHORT.total_seconds() / 10)
+        return Meta("late")
 
 
 class Blocks(Scene):
@@ -198,7 +213,7 @@ async def test_a_connector_that_blocks_its_thread_delays_no_other() -> None:
         assert (await slow).resource.message == "blocked"
 
 
-def create(stub: Any, scene: Scene) -> Any:
+def create(stub: Any, scene: Scene, timeout_s: float = CALL_S) -> Any:
     """Ask for a job."""
     task = template(scene.task_type_name)
     task.task_type_version = 0
@@ -206,7 +221,7 @@ def create(stub: Any, scene: Scene) -> Any:
     request = connector_pb2.CreateTaskRequest(
         template=task, task_execution_metadata=metadata()
     )
-    return stub.CreateTask(request, timeout=CALL_S)
+    return stub.CreateTask(request, timeout=timeout_s)
 
 
 def read_logs(stub: Any, scene: Scene) -> Any:
@@ -244,6 +259,30 @@ async def test_a_call_that_hangs_ends_with_its_policys_time(call: str) -> None:
     assert "did not answer within 0.2 s" in (caught.value.details() or "")
     assert "orchestrator-failure" not in str(caught.value.trailing_metadata())
     assert scene.cancelled == [call]
+
+
+async def test_a_late_create_is_waited_for() -> None:
+    """Its answer is the only trace of the job: no ledger would take it later.
+
+    Red when it was cut off after ``create_timeout``.
+    """
+    late = Late("late")
+    async with serving(late) as stub:
+        answer = await create(stub, late)
+    assert Meta.decode(answer.resource_meta) == Meta("late")
+
+
+async def test_a_create_ends_with_its_callers_deadline() -> None:
+    """Nobody is there to take an answer."""
+    scene = Scene("left")
+    scene.policy = None
+    async with serving(scene) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await create(stub, scene, SHORT.total_seconds())
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with SystemClock().limit(CALL_S):
+            await scene.left.wait()
+    assert scene.cancelled == ["create"]
 
 
 async def test_what_quotes_a_callers_secret_is_redacted_in_every_answer() -> None:

@@ -16,7 +16,13 @@ from orchestrator._engine._text import info_json
 from orchestrator._phase import Phase, RemotePhase
 from orchestrator._records import Execution
 from orchestrator._tasks import attempt_metadata
-from orchestrator.flyte import RemoteConnector
+from orchestrator.errors import TransientError
+from orchestrator.flyte import (
+    ConnectorServer,
+    RemoteConnector,
+    RemoteMeta,
+    ServerOptions,
+)
 from orchestrator.flyte._durable import _labels, phase_of_record, resource_of_record
 from orchestrator.flyte._wire import identity_of
 from orchestrator.models import NativeInterface
@@ -167,19 +173,28 @@ async def test_a_remote_connector_outlives_its_killed_service(tmp_path: Path) ->
     assert ledger.read_text().splitlines() == ["create"]
 
 
-async def test_secret_values_are_refused_and_references_are_used(
+async def test_values_of_a_connection_are_refused_and_references_are_used(
     durable: Running,
 ) -> None:
-    """A Connection's value would have to be stored; a reference to it need not."""
+    """Also of a secret that the task names by reference, and of a config.
+
+    Red when the caller's value was dropped, and the job ran with the service's.
+    """
     request = create_request("SUCCEEDED", run="secrets")
+    named = create_request("SUCCEEDED", run="secrets")
+    named.template.custom.update({"secrets": {"api_key": "API_KEY"}})
+    config = connector_pb2.CreateTaskRequest()
+    config.CopyFrom(named)
+    config.connection.configs["api_key"] = config.connection.secrets.pop("api_key")
     async with grpc.aio.insecure_channel(durable.endpoint) as channel:
         jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await jobs.CreateTask(request, timeout=CALL_S)
-        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert "api_key" in str(caught.value.details())
-        request.template.custom.update({"secrets": {"api_key": "API_KEY"}})
-        meta = (await jobs.CreateTask(request, timeout=CALL_S)).resource_meta
+        for refused in (request, named, config):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await jobs.CreateTask(refused, timeout=CALL_S)
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert "(api_key)" in str(caught.value.details())
+        named.ClearField("connection")
+        meta = (await jobs.CreateTask(named, timeout=CALL_S)).resource_meta
         category = connector_pb2.TaskCategory(name="phase", version=1)
         look = connector_pb2.GetTaskRequest(resource_meta=meta, task_category=category)
         async with SystemClock().limit(CALL_S):
@@ -249,11 +264,13 @@ def test_every_phase_has_flytes_name(
 
 
 def test_the_message_says_what_a_person_should_know() -> None:
-    """The error's code, or what the execution waits for."""
+    """The engine's code, the connector's words, or what the execution waits for."""
     failed = record(
         Phase.FAILED, error_code="CREATE_OUTCOME_UNKNOWN", error_message="who knows"
     )
     assert resource_of_record(failed).message == "[CREATE_OUTCOME_UNKNOWN] who knows"
+    own = record(Phase.FAILED, error_code="REMOTE_FAILED", error_message="no luck")
+    assert resource_of_record(own).message == "no luck"
     held = record(Phase.RUNNING, hold="UNAUTHORIZED", last_error="AuthError: 401")
     assert resource_of_record(held).message == "on hold: UNAUTHORIZED; AuthError: 401"
 
@@ -320,3 +337,62 @@ async def test_what_a_connector_does_not_have_is_unimplemented(tmp_path: Path) -
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_id_that_comes_again_with_another_task_is_told_as_it_came(
+    durable: Running,
+) -> None:
+    """The run and the attempt are named, and no key of the engine's."""
+    first = create_request("SUCCEEDED", run="twice")
+    first.ClearField("connection")
+    other = create_request("FAILED", run="twice")
+    other.ClearField("connection")
+    async with grpc.aio.insecure_channel(durable.endpoint) as channel:
+        jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+        await jobs.CreateTask(first, timeout=CALL_S)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await jobs.CreateTask(other, timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    details = str(caught.value.details())
+    assert "attempt 1 of node 'a0' in run 'twice' has a job already" in details
+    assert "flyte-" not in details
+
+
+async def test_logs_of_a_job_that_is_not_there_yet_may_be_asked_again(
+    tmp_path: Path,
+) -> None:
+    """Nobody gave a wrong argument; our own client takes it for "later"."""
+    registry = Registry()
+    registry.register(RemoteConnector("127.0.0.1:1", "phase", 1))
+    orch = Orchestrator(
+        tmp_path / "jobs.db", config=Config(), registry=registry, start=False
+    )
+    server = ConnectorServer(ServerOptions(port=0), orchestrator=orch)
+    async with orch, server:
+        endpoint = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
+            request = create_request("SUCCEEDED")
+            request.ClearField("connection")
+            made = await jobs.CreateTask(request, timeout=CALL_S)
+            asked: dict[str, Any] = {
+                "resource_meta": made.resource_meta,
+                "task_category": connector_pb2.TaskCategory(name="phase", version=1),
+            }
+            metrics = connector_pb2.GetTaskMetricsRequest(**asked)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            logs = connector_pb2.GetTaskLogsRequest(**asked)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            remote = RemoteConnector(endpoint, "phase", 1)
+            with pytest.raises(TransientError, match="no job yet: ask again later"):
+                await remote.get_metrics(RemoteMeta(made.resource_meta, "phase", 1))
+            await remote.aclose()
+            await orch.abort(made.resource_meta.decode())
+            await orch.scheduler.tick()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
+            assert "ended without a job" in str(refused.value.details())

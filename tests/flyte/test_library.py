@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import pytest
 from flyteidl2.core import literals_pb2
@@ -12,6 +15,9 @@ from orchestrator._extras import how_to_install
 from orchestrator.flyte._msgpack import from_flyte, pack, to_flyte
 from tests.api.project import ROOT
 from tests.support.without import without
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USE = """
 import orchestrator.connectors, orchestrator.flyte
@@ -45,6 +51,53 @@ def test_without_grpc_the_command_that_installs_it_is_named(used: str) -> None:
         check=False,
     )
     assert how_to_install("grpc") in done.stdout, done.stderr
+
+
+MADE_FOR_99 = """
+from google.protobuf.runtime_version import Domain, ValidateProtobufRuntimeVersion
+ValidateProtobufRuntimeVersion(Domain.PUBLIC, 99, 0, 0, "", "made.proto")
+"""
+
+
+def serve_with(package: str, folder: Path) -> subprocess.Popen[str]:
+    """Start ``connectors serve`` with a *package* that wants a newer protobuf."""
+    home = folder / package / "v1"
+    home.mkdir(parents=True)
+    (folder / package / "__init__.py").touch()
+    (home / "__init__.py").touch()
+    (home / "health.py").write_text(MADE_FOR_99)
+    (folder / package / "v1alpha.py").write_text(MADE_FOR_99)
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "connectors", "serve", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_protobuf_that_is_too_old_is_told_with_what_fits(tmp_path: Path) -> None:
+    """In one line: pip then takes the libraries that were made for that protobuf.
+
+    Red when ``connectors serve`` died of protobuf's own error.
+    """
+    with serve_with("grpc_health", tmp_path) as process:
+        said = process.communicate(timeout=60)[1].strip()
+    there = f"protobuf=={version('protobuf')}"
+    assert process.returncode == 2
+    assert len(said.splitlines()) == 1
+    assert f"newer protobuf than {there}" in said
+    assert said.endswith(f"{how_to_install('grpc')} {there}")
+
+
+def test_reflection_that_cannot_be_used_is_left_out(tmp_path: Path) -> None:
+    """It is optional: jobs are served without it."""
+    with serve_with("grpc_reflection", tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("serving on ")
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_structures_are_msgpack_on_the_wire_and_json_here() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from orchestrator import Config, Orchestrator, Registry
 from orchestrator.errors import (
     AuthError,
     ConfigurationError,
+    ConnectorAlreadyRegisteredError,
     PermanentError,
     ResourceGoneError,
     ThrottledError,
@@ -41,6 +43,7 @@ from tests.flyte.cases import API_KEY, job, metadata, template
 from tests.flyte.real import QUICK, task
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from tests.flyte.support import Running
@@ -228,19 +231,33 @@ async def test_an_answer_that_cannot_be_read_makes_no_second_job(where: str) -> 
 
 
 class Boastful(service_pb2_grpc.ConnectorMetadataServiceServicer):  # type: ignore[misc, unused-ignore]
-    """A service that says for how long it knows a create."""
+    """A service that says for how long it knows a create, and what it has."""
 
-    def __init__(self, told: str) -> None:
-        self.told = told
+    def __init__(
+        self, told: str, kinds: Sequence[str] = ("phase",), name: str = "boastful"
+    ) -> None:
+        self.told, self.kinds, self.name = told, kinds, name
 
     async def ListConnectors(  # noqa: N802 - the RPC's name
         self, _request: Any, context: Any
     ) -> ListConnectorsResponse:
         """Say it, and name one connector."""
         await context.send_initial_metadata(((REMEMBERED_KEY, self.told),))
-        found = Connector(name="boastful")
-        found.supported_task_categories.add(name="phase")
+        found = Connector(name=self.name)
+        for kind in self.kinds:
+            found.supported_task_categories.add(name=kind)
         return ListConnectorsResponse(connectors=[found])
+
+
+@asynccontextmanager
+async def telling(boastful: Boastful) -> AsyncIterator[str]:
+    """Serve it until the block ends, and tell where."""
+    server = grpc.aio.server()
+    service_pb2_grpc.add_ConnectorMetadataServiceServicer_to_server(boastful, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
 
 
 @pytest.mark.parametrize(
@@ -257,25 +274,124 @@ async def test_a_promise_beyond_measure_is_believed_within_reason(
     told: str, *, believed: bool | timedelta
 ) -> None:
     """Red when a number that no timedelta takes broke `discover`."""
-    server = grpc.aio.server()
-    service_pb2_grpc.add_ConnectorMetadataServiceServicer_to_server(
-        Boastful(told), server
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    [found] = await RemoteConnector.discover(f"127.0.0.1:{port}", register=False)
+    async with telling(Boastful(told)) as endpoint:
+        [found] = await RemoteConnector.discover(endpoint, register=False)
     assert found.create_is_idempotent == believed
     await found.aclose()
-    await server.stop(None)
 
 
-async def test_a_job_is_not_looked_for_at_another_service(direct: Running) -> None:
-    """The meta knows the name of its service."""
-    other = RemoteConnector(
-        RemoteService(endpoints=direct.endpoint, name="elsewhere"), "phase", 1
+async def test_discover_registers_all_or_nothing() -> None:
+    """Red when what came before a taken task type stayed registered."""
+    registry = Registry()
+    registry.register(RemoteConnector("127.0.0.1:1", "taken"))
+    before = list(registry)
+    # A type that is told twice is one: Flyte's list has that after an override.
+    async with telling(Boastful("0", ["first", "taken", "last", "last"])) as endpoint:
+        with pytest.raises(ConnectorAlreadyRegisteredError, match="taken"):
+            await RemoteConnector.discover(endpoint, registry=registry)
+        assert list(registry) == before
+        assert len(registry.list_connectors()) == 1
+        found = await RemoteConnector.discover(
+            endpoint, registry=registry, override=True
+        )
+    assert [connector.task_type_name for connector in found] == [
+        *("first", "taken", "last"),
+    ]
+    assert set(registry) == set(found)
+    for connector in found:
+        await connector.aclose()
+
+
+async def test_names_that_a_service_tells_steer_no_terminal() -> None:
+    """A connector's name is cleaned; a task type, which is an address, is refused."""
+    hostile = "\x1b[2Jred\x1b[31m\r\nname\u202e"
+    async with telling(Boastful("0", ["phase"], hostile)) as endpoint:
+        [found] = await RemoteConnector.discover(endpoint, register=False)
+        await found.aclose()
+    assert found.name == "red\ufffd name\ufffd"
+    registry = Registry()
+    async with telling(Boastful("0", ["fine", "phase\x1b[2J"])) as endpoint:
+        with pytest.raises(ConfigurationError, match="'phase' has control") as caught:
+            await RemoteConnector.discover(endpoint, registry=registry)
+    assert str(caught.value).isprintable()
+    assert not len(registry)
+
+
+async def made_at(service: RemoteService) -> tuple[RemoteConnector, RemoteMeta]:
+    """Return a connector to *service*, and the meta of a job there, as stored."""
+    connector = RemoteConnector(service, "phase", 1)
+    told = await connector.create(
+        template(), "out", {"phase": "RUNNING"}, task_execution_metadata=metadata()
     )
-    with pytest.raises(TransientError, match=r"'flyte'.*'elsewhere'"):
-        await other.get(meta())
+    return connector, RemoteMeta.decode(told.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [(None, None), ("a", "b"), (None, "b"), ("a", None)]
+)
+async def test_a_job_is_not_looked_for_at_another_service(
+    name: str | None, other: str | None, direct: Running
+) -> None:
+    """Its "not found" would end the job, and a retry would make a second one.
+
+    Red when all services without a name had the same one.
+    """
+    here = RemoteService(endpoints=direct.endpoint, name=name)
+    connector, job_there = await made_at(here)
+    elsewhere = RemoteService(endpoints=closed_port(), name=other)
+    with pytest.raises(TransientError, match=f"{here.identity}.*{elsewhere.identity}"):
+        await RemoteConnector(elsewhere, "phase", 1).get(job_there)
+    with pytest.raises(TransientError, match="at the service"):
+        await RemoteConnector(elsewhere, "phase", 1).delete(job_there)
+    assert (await connector.get(job_there)).message == "it is RUNNING"
+    await connector.aclose()
+
+
+async def test_a_service_that_has_moved_keeps_its_jobs_by_its_name(
+    direct: Running,
+) -> None:
+    """Under another address, or more of them; without a name the order is free."""
+    there, more = closed_port(), closed_port()
+    job_of = RemoteMeta(meta().resource_meta, "phase", 1, service="moves")
+    moved = RemoteService(endpoints=[direct.endpoint, more], name="moves")
+    connector = RemoteConnector(moved, "phase", 1)
+    assert (await connector.get(job_of)).message == "it is RUNNING"
+    await connector.aclose()
+    one = RemoteService(endpoints=[there, more])
+    assert one.identity == RemoteService(endpoints=[more, there, more]).identity
+
+
+@pytest.mark.parametrize("name", [None, "flyte", "elsewhere"])
+async def test_a_job_of_the_time_before_is_at_a_service_without_a_name(
+    name: str | None, direct: Running
+) -> None:
+    """Then that was "flyte"; such metas are polled on where they were."""
+    job_there = meta()
+    old = json.dumps(
+        {
+            "resource_meta": base64.urlsafe_b64encode(job_there.resource_meta).decode(),
+            "task_type": "phase",
+            "task_version": 1,
+            "service": "flyte",
+            "output_prefix": "",
+        }
+    )
+    found = RemoteMeta.decode(old.encode())
+    assert found == job_there
+    service = RemoteService(endpoints=direct.endpoint, name=name)
+    connector = RemoteConnector(service, "phase", 1)
+    if name == "elsewhere":
+        with pytest.raises(TransientError, match=r"'flyte'.*'elsewhere'"):
+            await connector.get(found)
+    else:
+        assert (await connector.get(found)).message == "it is RUNNING"
+    await connector.aclose()
+
+
+def test_a_service_called_flyte_is_no_other() -> None:
+    """A meta of now says that its service was given that name."""
+    now = RemoteMeta(b"job", "phase", 1, service="flyte")
+    assert RemoteMeta.decode(now.encode()) == now
 
 
 async def test_a_whole_execution_stores_no_secret(
