@@ -64,11 +64,11 @@ def _parents(count: CountTask) -> tuple[Any, list[int]]:
     env = flyte.TaskEnvironment("parent_env", depends_on=[below])
     attempts: list[int] = []
 
-    @env.task
+    @env.task  # type: ignore[untyped-decorator, unused-ignore]
     async def inner(n: int) -> int:
         return int((await count(start=n))[0])
 
-    @env.task(retries=1)
+    @env.task(retries=1)  # type: ignore[untyped-decorator, unused-ignore]
     async def parent(n: int, fails: bool) -> int:  # noqa: FBT001 - Flyte's way
         attempts.append(n)
         first, second = await count(start=n), await count(start=n)
