@@ -217,5 +217,12 @@ def decode_reference(literal: Literal) -> DataFrame | File | Dir:
     return (File if single else Dir)(path=scalar.blob.uri, format=kind.format)
 
 
-ANY = Codec(encode_plain, decode_plain, nested=True)
+def decode_any(literal: Literal) -> Any:
+    """Read any literal but a pickle, whose value nobody can tell."""
+    if literal.scalar.binary.tag == _scalars.PICKLE_TAG:
+        return _scalars.mismatch(literal, "Any", decode_any)
+    return decode_plain(literal)
+
+
+ANY = Codec(encode_plain, decode_any, nested=True)
 PLAIN = Codec(_encode_loosely, decode_plain, nested=True)

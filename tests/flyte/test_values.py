@@ -117,14 +117,15 @@ def test_bytes_that_are_no_pickle_stay_bytes(value: bytes) -> None:
 
 
 def test_an_output_of_flytes_that_is_a_pickle_is_refused() -> None:
-    """Where bytes are declared; undeclared it stays what it is."""
+    """Where a type is declared; undeclared it stays what it is."""
     message = connector_pb2.Resource(phase=TaskExecution.SUCCEEDED)
     item = message.outputs.literals.add(name="b")
     item.value.scalar.binary.value = PICKLE
     outputs = resource_of(message).outputs
-    interface = NativeInterface({}, {"b": bytes})
-    with pytest.raises(OutputMismatchError, match=r"b: .* a Python pickle"):
-        encode_outputs(interface, outputs)
+    for declared in (bytes, Any, str):
+        interface = NativeInterface({}, {"b": declared})
+        with pytest.raises(OutputMismatchError, match=r"b: .* a Python pickle"):
+            encode_outputs(interface, outputs)
     kept = encode_outputs(None, outputs)
     assert kept is not None
     assert decode_values({}, kept.proto) == {"b": PICKLE}
