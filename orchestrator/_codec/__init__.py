@@ -11,6 +11,7 @@ declared type                  literal
 None bool int float str        Void or Primitive; an int has 64 bits
 datetime                       Timestamp: must be aware, comes back in UTC
 date                           Timestamp of its midnight in UTC, as Flyte
+DATETIME of a bare protobuf    Timestamp: a datetime or a date; read as datetime
 timedelta                      Duration
 bytes                          Binary without a tag (Flyte would pickle)
 list[T], dict[str, T]          collection, map; a dict comes back with sorted keys
@@ -39,6 +40,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from orchestrator._codec._containers import codec_of
 from orchestrator._codec._fit import Unfit
 from orchestrator._codec._plain import decode_plain
+from orchestrator._codec._scalars import PICKLE_TAG
 from orchestrator._codec._size import exceeds
 from orchestrator._codec._text import inputs_from_text
 from orchestrator._codec._types import (
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "PICKLE_TAG",
     "Encoded",
     "check_interface",
     "decode_values",

@@ -23,7 +23,15 @@ from orchestrator._codec._plain import (
     encode_reference,
 )
 from orchestrator._codec._scalars import Codec, mismatch
-from orchestrator._codec._types import NoneType, PlainData, is_union, peel, show, tagged
+from orchestrator._codec._types import (
+    Moment,
+    NoneType,
+    PlainData,
+    is_union,
+    peel,
+    show,
+    tagged,
+)
 from orchestrator.io import DataFrame, Dir, File
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ _SCALARS: dict[Any, Codec] = {
     timedelta: _scalars.TIMEDELTA,
     PlainData: PLAIN,
 }
-_CODECS: dict[Any, Codec] = {}
+_CODECS: dict[Any, Codec] = {Moment: _scalars.MOMENT}
 
 
 def codec_of(declared: Any) -> Codec:

@@ -196,7 +196,7 @@ def encode_reference(value: DataFrame | File | Dir, literal: Literal) -> Any:
         dataset.metadata.structured_dataset_type.format = value.format
         return value
     blob = literal.scalar.blob
-    blob.uri = value.uri
+    blob.uri = value.path
     single = isinstance(value, File)
     blob.metadata.type.format = value.format
     blob.metadata.type.dimensionality = (
@@ -214,8 +214,15 @@ def decode_reference(literal: Literal) -> DataFrame | File | Dir:
         return DataFrame(uri=dataset.uri, format=found)
     kind = scalar.blob.metadata.type
     single = kind.dimensionality == types_pb2.BlobType.SINGLE
-    return (File if single else Dir)(uri=scalar.blob.uri, format=kind.format)
+    return (File if single else Dir)(path=scalar.blob.uri, format=kind.format)
 
 
-ANY = Codec(encode_plain, decode_plain, nested=True)
+def decode_any(literal: Literal) -> Any:
+    """Read any literal but a pickle, whose value nobody can tell."""
+    if literal.scalar.binary.tag == _scalars.PICKLE_TAG:
+        return _scalars.mismatch(literal, "Any", decode_any)
+    return decode_plain(literal)
+
+
+ANY = Codec(encode_plain, decode_any, nested=True)
 PLAIN = Codec(_encode_loosely, decode_plain, nested=True)

@@ -19,6 +19,9 @@ from orchestrator._codec._fit import Unfit, describe
 Encoder = Callable[[Any, Literal], Any]
 Decoder = Callable[[Literal], Any]
 
+PICKLE_TAG = "pickle"
+"""Tag of a Binary that came from Flyte as a pickle, which is never read."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION_S_MAX = 315_576_000_000
 """Limit of a protobuf Duration in seconds, about 10,000 years."""
@@ -51,6 +54,9 @@ def mismatch(literal: Literal, wanted: str, decode: Decoder) -> Any:
     kind = literal.WhichOneof("value") or "empty"
     if kind == "scalar":
         kind = scalar.WhichOneof("value") or "empty"
+        if scalar.binary.tag == PICKLE_TAG:
+            kind = "a Python pickle (Flyte's form of bytes, Any and the like), which"
+            raise Unfit(f"the literal is {kind} is never read here; wanted {wanted}")
         if kind == "primitive":
             kind = scalar.primitive.WhichOneof("value") or "empty"
     raise Unfit(f"the stored literal is {kind}, not {wanted}")
@@ -164,9 +170,9 @@ def encode_bytes(value: Any, literal: Literal) -> Any:
 
 
 def decode_bytes(literal: Literal) -> Any:
-    """Read bytes, whatever their tag."""
+    """Read bytes, whatever their tag but a pickle's."""
     scalar = literal.scalar
-    if scalar.HasField("binary"):
+    if scalar.HasField("binary") and scalar.binary.tag != PICKLE_TAG:
         return scalar.binary.value
     return mismatch(literal, "bytes", decode_bytes)
 
@@ -224,6 +230,12 @@ def decode_date(literal: Literal) -> Any:
     return mismatch(literal, "date", decode_date)
 
 
+def encode_moment(value: Any, literal: Literal) -> Any:
+    """Write what was declared a datetime or a date; which, nobody knows any more."""
+    is_date = isinstance(value, date) and not isinstance(value, datetime)
+    return (encode_date if is_date else encode_datetime)(value, literal)
+
+
 def encode_timedelta(value: Any, literal: Literal) -> Any:
     """Write a timedelta."""
     if not isinstance(value, timedelta):
@@ -259,5 +271,6 @@ FLOAT = Codec(encode_float, decode_float)
 BOOL = Codec(encode_bool, decode_bool)
 BYTES = Codec(encode_bytes, decode_bytes)
 DATETIME = Codec(encode_datetime, decode_datetime)
+MOMENT = Codec(encode_moment, decode_datetime)
 DATE = Codec(encode_date, decode_date)
 TIMEDELTA = Codec(encode_timedelta, decode_timedelta)

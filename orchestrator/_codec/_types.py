@@ -42,6 +42,9 @@ class PlainData:
     """
 
 
+Moment = Annotated[datetime, "or a date"]
+"""Type of a field that Flyte calls DATETIME, which was declared either."""
+
 _SIMPLE: dict[Any, tuple[types_pb2.SimpleType, str]] = {
     NoneType: (types_pb2.NONE, "none"),
     int: (types_pb2.INTEGER, "int"),
@@ -61,7 +64,7 @@ _FROM_SIMPLE: dict[int, Any] = {
     types_pb2.FLOAT: float,
     types_pb2.STRING: str,
     types_pb2.BOOLEAN: bool,
-    types_pb2.DATETIME: datetime,
+    types_pb2.DATETIME: Moment,
     types_pb2.DURATION: timedelta,
     types_pb2.BINARY: bytes,
     types_pb2.STRUCT: PlainData,
@@ -98,6 +101,8 @@ def show(declared: Any) -> str:
     """Return *declared* as it would be written."""
     if declared is NoneType:
         return "None"
+    if declared == Moment:
+        return "datetime"
     if isinstance(declared, type) and not get_args(declared):
         return declared.__name__
     return str(declared).replace("typing.", "")

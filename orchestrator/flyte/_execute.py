@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import flyte
@@ -13,6 +14,7 @@ from flyte.errors import NonRecoverableError
 
 from orchestrator._tasks import current_options, default_engine_hook
 from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.flyte._actions import key_of_action
 from orchestrator.flyte._engines import engine
 from orchestrator.flyte._tasks import FlyteTask
 from orchestrator.flyte._values import value_to_flyte
@@ -70,6 +72,8 @@ async def _run(
         raise ConfigurationError("no engine is installed: import orchestrator first")
     task = FlyteTask(theirs)
     options = current_options(task.options)
+    key = key_of_action(options.idempotency_key)
+    options = replace(options, idempotency_key=key)
     async with engine(database):
         values = await hook(task, kwargs, options)
     return None if values is None else tuple(value_to_flyte(value) for value in values)

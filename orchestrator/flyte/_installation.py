@@ -9,10 +9,12 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Self
 
 from flyte.connectors import AsyncConnectorExecutorMixin, ConnectorRegistry
+from flyte.models import ActionID
 
 from orchestrator._secrets import get_logger
 from orchestrator._tasks import add_converter, remove_converter
 from orchestrator.errors import ConfigurationError
+from orchestrator.flyte._actions import traced
 from orchestrator.flyte._adapter import FlyteConnector
 from orchestrator.flyte._execute import durable
 from orchestrator.flyte._tasks import convert
@@ -111,6 +113,8 @@ class Installation:
             self.adapt(connector)
         mixin = AsyncConnectorExecutorMixin
         self._patch(mixin, "execute", durable(mixin.execute, database))
+        name = "new_sub_action_from"
+        self._patch(ActionID, name, traced(getattr(ActionID, name)))
         add_converter(convert)
 
     def _patch(self, owner: Any, name: str, value: Any) -> None:

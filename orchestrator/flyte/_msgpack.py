@@ -1,23 +1,29 @@
-"""Structured values on Flyte's wire: its msgpack binaries, ours are JSON.
+"""Binaries on Flyte's wire: its msgpack is our JSON, and its pickles are named.
 
 Flyte writes a dataclass, a model or a bare dict as a Binary with the tag "msgpack".
 Only what JSON can say is translated; any other binary stays what it is, and whoever
-reads it says so.
+reads it says so. Bytes, Any and what Flyte does not know are pickles without a tag,
+as our bytes are: here they get one, so that nobody takes them for bytes.
 """
 
 from __future__ import annotations
 
 import json
+import pickle  # its opcodes; nothing is ever loaded
+import pickletools
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import pydantic_core
 
+from orchestrator._codec import PICKLE_TAG
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flyteidl2.core.literals_pb2 import Literal
+    from flyteidl2.core.literals_pb2 import Binary, Literal
 
 JSON_TAG = "json"
 MSGPACK_TAG = "msgpack"
@@ -25,17 +31,15 @@ MSGPACK_TAG = "msgpack"
 
 def to_flyte(source: Literal, target: Literal) -> None:
     """Copy a literal, with JSON binaries turned into msgpack."""
-    _copy(source, target, _as_msgpack, JSON_TAG)
+    _copy(source, target, _as_theirs)
 
 
 def from_flyte(source: Literal, target: Literal) -> None:
-    """Copy a literal, with msgpack binaries turned into JSON."""
-    _copy(source, target, _as_json, MSGPACK_TAG)
+    """Copy a literal, with msgpack binaries turned into JSON, and pickles tagged."""
+    _copy(source, target, _as_ours)
 
 
-def _copy(
-    source: Literal, target: Literal, turn: Callable[[Literal], None], tag: str
-) -> None:
+def _copy(source: Literal, target: Literal, turn: Callable[[Binary], None]) -> None:
     target.CopyFrom(source)
     pending = [target]
     while pending:
@@ -47,12 +51,39 @@ def _copy(
             pending.extend(literal.map.literals.values())
         elif kind == "scalar" and literal.scalar.HasField("union"):
             pending.append(literal.scalar.union.value)
-        elif kind == "scalar" and literal.scalar.binary.tag == tag:
-            turn(literal)
+        elif kind == "scalar" and literal.scalar.HasField("binary"):
+            turn(literal.scalar.binary)
 
 
-def _as_msgpack(literal: Literal) -> None:
-    binary = literal.scalar.binary
+def _as_theirs(binary: Binary) -> None:
+    if binary.tag == JSON_TAG:
+        _as_msgpack(binary)
+    elif binary.tag == PICKLE_TAG:
+        binary.tag = ""
+
+
+def _as_ours(binary: Binary) -> None:
+    if binary.tag == MSGPACK_TAG:
+        _as_json(binary)
+    elif not binary.tag and is_pickle(binary.value):
+        binary.tag = PICKLE_TAG
+
+
+def is_pickle(data: bytes) -> bool:
+    """Tell whether *data* is one whole pickle of a protocol with a header.
+
+    Its opcodes are listed; nothing is loaded, so nothing of it runs.
+    """
+    if data[:1] != pickle.PROTO or data[-1:] != pickle.STOP:
+        return False
+    try:
+        opcodes = deque(pickletools.genops(data), maxlen=1)
+    except ValueError:
+        return False
+    return opcodes[0][2] == len(data) - 1
+
+
+def _as_msgpack(binary: Binary) -> None:
     try:
         packed = pack(pydantic_core.from_json(binary.value))
     except (ValueError, RecursionError):
@@ -60,8 +91,7 @@ def _as_msgpack(literal: Literal) -> None:
     binary.value, binary.tag = packed, MSGPACK_TAG
 
 
-def _as_json(literal: Literal) -> None:
-    binary = literal.scalar.binary
+def _as_json(binary: Binary) -> None:
     try:
         value = unpack(binary.value)
         text = json.dumps(value, ensure_ascii=False, allow_nan=True).encode()

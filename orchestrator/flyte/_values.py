@@ -86,7 +86,7 @@ def value_to_ours(name: str, value: Any) -> Any:
         return DataFrame(uri=value.uri, format=value.format or "")
     for theirs, ours in ((flyte.io.File, File), (flyte.io.Dir, Dir)):
         if isinstance(value, theirs):
-            return ours(uri=value.path, format=value.format or "")
+            return ours(path=value.path, format=value.format or "")
     return value
 
 
@@ -99,9 +99,9 @@ def value_to_flyte(value: Any) -> Any:
     if isinstance(value, DataFrame):
         return flyte.io.DataFrame(uri=value.uri, format=value.format)
     if isinstance(value, File):
-        return flyte.io.File(path=value.uri, format=value.format)
+        return flyte.io.File(path=value.path, format=value.format)
     if isinstance(value, Dir):
-        return flyte.io.Dir(path=value.uri, format=value.format)
+        return flyte.io.Dir(path=value.path, format=value.format)
     return value
 
 

@@ -26,6 +26,7 @@ from orchestrator._codec import (
     literal_type_of,
     python_type_of,
 )
+from orchestrator._codec._types import Moment
 from orchestrator.errors import InvalidInputError, OutputMismatchError
 from orchestrator.io import DataFrame, Dir, File
 from orchestrator.models import NativeInterface
@@ -251,7 +252,8 @@ def test_an_interface_goes_through_protobuf_in_its_own_order() -> None:
     )
     found = interface_from_proto(interface_to_proto(interface))
     assert list(found.outputs.items()) == [("z", int), ("a", str)]
-    assert found.get_input_types() == interface.get_input_types()
+    types = {**interface.get_input_types(), "f": Moment}
+    assert found.get_input_types() == types
     assert found.required_inputs() == list(interface.inputs)
 
 

@@ -11,7 +11,7 @@ from flyte._task import AsyncFunctionTaskTemplate
 from flyte.connectors import AsyncConnectorExecutorMixin, ConnectorRegistry
 from flyte.io import DataFrame
 
-from orchestrator import options
+from orchestrator import Orchestrator, options
 from orchestrator._registry import DEFAULT_REGISTRY
 from orchestrator.errors import ExecutionFailedError
 from orchestrator.flyte import _execute, install, uninstall
@@ -37,7 +37,7 @@ def connector(flyte_registry: Any, tmp_path: Path) -> Iterator[CountConnector]:
     uninstall()
 
 
-def _local(task: CountTask, **inputs: Any) -> Any:
+def _local(task: Any, **inputs: Any) -> Any:
     return flyte.with_runcontext(mode="local").run(task, **inputs).outputs()
 
 
@@ -56,6 +56,57 @@ def test_a_local_run_is_an_execution(connector: CountConnector) -> None:
     assert [total for total, _ in runs] == [6, 6, 6]
     assert {table.uri for _, table in runs} == {"bq://p:d.t"}
     assert len(connector.seen.of("create")) == 2
+
+
+def _parents(count: CountTask) -> tuple[Any, list[int]]:
+    """Return a parent task that calls *count* in many ways, and its attempts."""
+    below = flyte.TaskEnvironment.from_task("below_env", count)
+    env = flyte.TaskEnvironment("parent_env", depends_on=[below])
+    attempts: list[int] = []
+
+    @env.task  # type: ignore[untyped-decorator, unused-ignore]
+    async def inner(n: int) -> int:
+        return int((await count(start=n))[0])
+
+    @env.task(retries=1)  # type: ignore[untyped-decorator, unused-ignore]
+    async def parent(n: int, fails: bool) -> int:  # noqa: FBT001 - Flyte's way
+        attempts.append(n)
+        first, second = await count(start=n), await count(start=n)
+        others = await asyncio.gather(count(start=n + 1), inner(n), inner(n))
+        if fails and len(attempts) == 1:
+            raise OSError("the first attempt ends late")
+        return int(first[0] + second[0] + others[0][0] + others[1] + others[2])
+
+    return parent, attempts
+
+
+def test_below_a_parent_each_call_has_a_key_of_its_own(
+    connector: CountConnector,
+) -> None:
+    """Equal calls are two jobs; the run is repeated, and retried, without a new one."""
+    parent, attempts = _parents(CountTask())
+    with options(idempotency_key="nightly"):
+        totals = [_local(parent, n=5, fails=True).o0]
+        created = len(connector.seen.of("create"))
+        totals.append(_local(parent, n=5, fails=True).o0)
+    assert attempts == [5, 5, 5]
+    assert totals == [31, 31]
+    assert created == 5
+    assert len(connector.seen.of("create")) == created
+
+
+async def test_the_keys_of_a_run_begin_with_the_users(
+    connector: CountConnector, tmp_path: Path
+) -> None:
+    """Found again with it; with other inputs the calls are others."""
+    parent, _ = _parents(CountTask())
+    with options(idempotency_key="nightly"):
+        for n in (5, 7):
+            await asyncio.to_thread(_local, parent, n=n, fails=False)
+    async with Orchestrator(tmp_path / "runs.db", start=False) as orch:
+        keys = [execution.idempotency_key or "" for execution in await orch.list()]
+    assert len(set(keys)) == len(keys) == 10
+    assert {key.partition("/")[0] for key in keys} == {"nightly"}
 
 
 async def test_an_open_engine_of_the_loop_is_used(

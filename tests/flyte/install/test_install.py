@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
+import flyte.io
 import pytest
 from flyte.connectors import AsyncConnectorExecutorMixin, ConnectorRegistry
 
+import orchestrator.io
 from orchestrator import Registry
 from orchestrator.connectors import AsyncConnector, Resource, ResourceMeta
 from orchestrator.errors import ConfigurationError
@@ -177,3 +179,16 @@ def test_metas_come_back_as_flyte_encodes_them() -> None:
     """The stored bytes are those of Flyte's service."""
     meta = CountMeta(start=1, where="é")
     assert CountMeta.decode(meta.encode()) == meta
+
+
+@pytest.mark.parametrize("kind", ["File", "Dir"])
+def test_a_reference_is_made_and_read_as_flytes(kind: str) -> None:
+    """A connector goes on working when only its imports are renamed."""
+    for path in ("s3://b/x.csv", "s3://b/folder/"):
+        ours, theirs = (
+            getattr(module, kind)(path=path, format="csv")
+            for module in (orchestrator.io, flyte.io)
+        )
+        for name in ("path", "name", "format"):
+            assert getattr(ours, name) == getattr(theirs, name)
+        assert type(ours).from_existing_remote(path).path == path
