@@ -4,8 +4,9 @@
     uvicorn --app-dir examples 12_fastapi:app
 
 ``POST /jobs`` accepts a job, and with the same ``Idempotency-Key`` the same one;
-``GET /jobs/ID`` tells how it does; ``DELETE /jobs/ID`` aborts it. A job that was
-accepted survives the server: whoever opens the database next goes on with it.
+``GET /jobs/ID`` tells how it does; ``DELETE /jobs/ID`` aborts it; ``GET /counts`` tells
+how many there are. A job that was accepted survives the server: whoever opens the
+database next goes on with it.
 
 Run as a program, this serves itself for a moment and drives itself with httpx.
 """
@@ -23,6 +24,7 @@ import _missing  # noqa: F401 - without its library it ends in one line
 import httpx
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from orchestrator import Execution, Orchestrator
@@ -31,6 +33,7 @@ from orchestrator.connectors.process import ProcessConnector, ProcessTask
 from orchestrator.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
+    InvalidInputError,
     StoreUnavailableError,
 )
 
@@ -81,6 +84,12 @@ def shown(execution: Execution) -> dict[str, Any]:
     }
 
 
+@app.exception_handler(InvalidInputError)
+async def refused(_: Request, error: InvalidInputError) -> JSONResponse:
+    """Answer what the engine refuses as 422, as FastAPI does with what it refuses."""
+    return JSONResponse({"field": error.field, "detail": str(error)}, 422)
+
+
 @app.post("/jobs", status_code=202)
 async def submit(
     job: Job,
@@ -112,6 +121,15 @@ async def abort(job_id: str, request: Request) -> dict[str, Any]:
     execution = await found(job_id, request)
     await engine(request).abort(execution.id, reason="asked by a client")
     return shown(await engine(request).get(execution.id))
+
+
+@app.get("/counts")
+async def counts(request: Request) -> list[dict[str, Any]]:
+    """Tell how many executions there are; JSON has no pairs as keys."""
+    return [
+        {"task_type": task_type, "phase": phase, "executions": number}
+        for (task_type, phase), number in (await engine(request).counts()).items()
+    ]
 
 
 async def found(job_id: str, request: Request) -> Execution:
@@ -146,6 +164,11 @@ async def drive(client: httpx.AsyncClient) -> None:
     print("deleted:", (await client.delete(f"/jobs/{long}")).status_code)
     print("the long one:", (await ended(client, long))["phase"])
     print("unknown:", (await client.get(f"/jobs/{'0' * 32}")).status_code)
+    key = {"Idempotency-Key": ""}
+    wrong = await client.post("/jobs", json={"seconds": 1}, headers=key)
+    print("refused:", wrong.status_code, wrong.json()["field"])
+    for count in (await client.get("/counts")).json():
+        print(*count.values())
 
 
 async def main() -> None:

@@ -178,11 +178,20 @@ class WaitTimeoutError(OrchestratorError, TimeoutError):
         execution_id: The execution that was waited for.
     """
 
-    def __init__(self, execution_id: str, seconds: float, state: str = "") -> None:
+    def __init__(
+        self,
+        execution_id: str,
+        seconds: float,
+        state: str = "",
+        *,
+        aborting: bool = False,
+    ) -> None:
         """Name the execution, how long it was waited for, and what it is at."""
+        rest = "its abort stays wished: wait again"
         super().__init__(
             f"execution {execution_id} is not terminal after {seconds:g} s"
-            f"{state and f' ({state})'}; it goes on: wait again, or abort it"
+            f"{state and f' ({state})'};"
+            f" {rest if aborting else 'it goes on: wait again, or abort it'}"
         )
         self.execution_id = execution_id
 

@@ -82,6 +82,8 @@ class Answers:
         if phase is RemotePhase.SUCCEEDED:
             outputs, outputs_json, problem = self._outputs(resource.outputs, context)
         message, say = resource.message, self._caller.say
+        if problem and message:
+            problem = say(f"{problem} (the connector says: {message})")
         given = chain(context.template.metadata.log_links, resource.log_links or ())
         links = list(islice(given, LINKS_MAX))  # of too many the first are kept
         linked = links_shown(links_to_json(links, execution_id=row.id), say)

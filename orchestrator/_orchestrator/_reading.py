@@ -134,7 +134,11 @@ class Reading:
         return await self._engine.store.jobs(execution_id=execution_id, owing=owing)
 
     async def counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of executions by (task type, phase), from the rollups."""
+        """Return the number of executions by (task type, phase), from the rollups.
+
+        JSON objects have no such keys: return it from a web endpoint as a list
+        (``examples/12_fastapi.py``).
+        """
         return await self._engine.store.counts()
 
     async def stuck(
@@ -181,7 +185,12 @@ class Reading:
                     execution = await self.get(execution_id)
                     words = (execution.phase, execution.hold, execution.last_error)
                     state = ", ".join(str(word) for word in words if word)
-                    raise WaitTimeoutError(execution_id, seconds, state) from None
+                    raise WaitTimeoutError(
+                        execution_id,
+                        seconds,
+                        state,
+                        aborting=execution.abort_requested_at is not None,
+                    ) from None
         finally:
             self._engine.waiters.discard(execution_id, future)
         return await self.get(execution_id)

@@ -245,14 +245,16 @@ class Secrets:
                 failed = failed or error
                 place += f", which raised {type(error).__name__}"
                 value = None
-            if value is not None:
+            if isinstance(value, str):
                 return value
+            if value is not None:  # its repr would be the value
+                place += f", which gave a {type(value).__name__}, not a str"
             places.append(place)
         raise SecretNotFoundError(secret.variable, secret.key, places) from failed
 
     async def _ask(
         self, provider: SecretProvider, threads: _Threads, secret: SecretReference
-    ) -> str | None:
+    ) -> Any:
         if isinstance(provider, EnvironmentSecrets):
             return provider(secret)  # nothing to wait for
         waits = inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
@@ -260,12 +262,7 @@ class Secrets:
         )
         async with self._clock.limit(_TIMEOUT_S):
             given = provider(secret) if waits else await threads.ask(provider, secret)
-            value = await given if isinstance(given, Awaitable) else given
-        if value is not None and not isinstance(value, str):
-            # Its repr would be the value.
-            message = f"{_name(provider)} gave a {type(value).__name__}, not a str"
-            raise TypeError(message)
-        return value
+            return await given if isinstance(given, Awaitable) else given
 
 
 def _name(provider: SecretProvider) -> str:

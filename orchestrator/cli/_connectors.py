@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 
+_COSTS = {
+    "fail": "a crash in create ends as CREATE_OUTCOME_UNKNOWN",
+    "hold": "a crash in create is held until somebody resolves it",
+    "create": "a crash in create may make a second job",
+}
+"""What class N costs, by ``on_unknown_create``."""
+
+
 def check(options: Namespace) -> int:
     """Make the connector of each file; tell every problem in a line of its own."""
     found = [_look(file) for file in options.file]
@@ -55,7 +63,9 @@ def _promise(connector: HttpConnector) -> str:
     """Return the class of the connector's promise, in words."""
     kept = connector.create_is_idempotent
     if isinstance(kept, timedelta):
-        return f"class I for {kept}"
+        return f"class I for {str(kept).removesuffix(', 0:00:00')}"
     if kept:
         return "class I"
-    return "class N" if connector.definition.find is None else "class L"
+    if connector.definition.find is not None:
+        return "class L"
+    return f"class N ({_COSTS[connector.on_unknown_create]})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, get_origin
 
 from orchestrator._clock import SystemClock
 from orchestrator._codec import inputs_from_text
@@ -13,16 +14,20 @@ from orchestrator._phase import Phase
 from orchestrator.cli._errors import DID_NOT_SUCCEED, OK
 from orchestrator.cli._load import load_connectors, load_task, pairs
 from orchestrator.cli._text import one_line, print_json, record, to_json
-from orchestrator.errors import WaitTimeoutError
+from orchestrator.errors import InvalidInputError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from orchestrator._orchestrator import Handle
     from orchestrator._records import Execution
     from orchestrator._tasks import TaskTemplate
+    from orchestrator.models import NativeInterface
 
 _LOOK_S = 0.25
+_JSON = {list: "[1,2]", dict: '{"a":1}'}
+"""An example of each type that a command line can only say as JSON."""
 
 
 def run(options: Namespace) -> int:
@@ -42,9 +47,10 @@ async def _run(
     labels: dict[str, str],
 ) -> int:
     async with Orchestrator(options.database, start=not options.no_wait) as orch:
-        handle = await orch.submit(
-            task, inputs, idempotency_key=options.idempotency_key, labels=labels
-        )
+        with _hinting(task.interface, inputs):
+            handle = await orch.submit(
+                task, inputs, idempotency_key=options.idempotency_key, labels=labels
+            )
         if options.no_wait:
             return await _accepted(handle, as_json=options.json)
         if not options.json:
@@ -52,6 +58,25 @@ async def _run(
             print(f"execution {handle.id}{known}", file=sys.stderr)
         execution = await follow(handle, options.timeout, quiet=options.json)
     return conclude(execution, as_json=options.json)
+
+
+@contextmanager
+def _hinting(interface: NativeInterface, inputs: dict[str, Any]) -> Iterator[None]:
+    """Add to the refusal of an input how the command line says such a one."""
+    try:
+        yield
+    except InvalidInputError as error:
+        name, types = error.field, interface.get_input_types()
+        if name not in types:
+            raise
+        hint = f"--input {name}=..."
+        if name in inputs:
+            kind = get_origin(types[name]) or types[name]
+            if kind not in _JSON or not isinstance(inputs[name], str):
+                raise
+            hint = f"write JSON: --input '{name}={_JSON[kind]}'"
+        problem = str(error).removeprefix(f"{name}: ")
+        raise InvalidInputError(name, f"{problem} ({hint})") from None
 
 
 async def _accepted(handle: Handle, *, as_json: bool) -> int:
@@ -80,7 +105,11 @@ async def follow(handle: Handle, timeout_s: float | None, *, quiet: bool) -> Exe
             )
         except WaitTimeoutError:
             if left == 0 and timeout_s is not None:
-                raise WaitTimeoutError(handle.id, timeout_s) from None
+                row = await handle.get()
+                aborting = row.abort_requested_at is not None
+                raise WaitTimeoutError(
+                    handle.id, timeout_s, aborting=aborting
+                ) from None
             execution = None
         if not quiet:
             shown = await _tell_news(handle, shown)

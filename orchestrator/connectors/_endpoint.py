@@ -8,8 +8,10 @@ from orchestrator._loopback import is_loopback
 from orchestrator.errors import AuthError, ConfigurationError
 
 
-def checked_endpoint(endpoint: str) -> str:
+def checked_endpoint(endpoint: str, source: str = "endpoint") -> str:
     """Return the URL of an emulator; "" stands for the vendor's own service.
+
+    *source* is what named it, for the message.
 
     Raises:
         ConfigurationError: It is no URL.
@@ -23,7 +25,7 @@ def checked_endpoint(endpoint: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(f"endpoint: {endpoint!r} must be an http(s) URL")
+        raise ConfigurationError(f"{source}: {endpoint!r} must be an http(s) URL")
     return endpoint.rstrip("/")
 
 

@@ -18,7 +18,7 @@ class States:
     """A service's states and their phases.
 
     A state that the table lacks is UNDEFINED, which is no news: the job is polled on.
-    It is reported once.
+    It is reported once, and stands in what `words` gives for the message.
     """
 
     def __init__(self, service: str, table: Mapping[str, TaskExecution.Phase]) -> None:
@@ -37,3 +37,7 @@ class States:
             what = "%s: state %r is unknown here; its jobs are polled on"
             logger.warning(what, self.service, state)
         return TaskExecution.UNDEFINED
+
+    def words(self, state: str) -> str:
+        """Return *state* as a message for humans: an unknown one says that it is."""
+        return state if state in self.table else f"unknown state {state!r}, polled on"

@@ -157,6 +157,8 @@ def test_a_web_app_accepts_a_job_once_and_deletes_one(tmp_path: Path) -> None:
     assert "SUCCEEDED: 'slept 0.2'" in said
     assert "the long one: ABORTED" in said
     assert "unknown: 404" in said
+    assert "refused: 422 idempotency_key" in said
+    assert {"process SUCCEEDED 1", "process ABORTED 1"} <= set(said.splitlines())
     assert [phase for _, phase in phases(tmp_path / "orchestrator.db")] == [
         "SUCCEEDED",
         "ABORTED",

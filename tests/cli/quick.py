@@ -104,6 +104,15 @@ silent = TaskTemplate(
 )
 
 
+sized = TaskTemplate(
+    name="sized",
+    interface=NativeInterface(
+        inputs={"mode": str, "sizes": list[int], "words": dict[str, int]}, outputs={}
+    ),
+    task_type="quick",
+)
+
+
 def deleting() -> TaskTemplate:
     """Make a task: the CLI calls what is no task."""
     return TaskTemplate(name="deleting", interface=INTERFACE, task_type="deleting")

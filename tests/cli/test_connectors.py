@@ -33,9 +33,26 @@ def test_check_says_what_a_definition_promises(cli: Cli, tmp_path: Path) -> None
     said = cli("connectors", "check", written(tmp_path, batches(URL)))
     assert said.code == 0
     assert said.out.endswith(
-        "a.yaml: fine: task type batches, class I for 1 day, 0:00:00, 5 states, at"
+        "a.yaml: fine: task type batches, class I for 1 day, 5 states, at"
         " batch.example\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("then", "cost"),
+    [
+        ("fail", "a crash in create ends as CREATE_OUTCOME_UNKNOWN"),
+        ("hold", "a crash in create is held until somebody resolves it"),
+        ("create", "a crash in create may make a second job"),
+    ],
+)
+def test_check_says_what_class_n_costs(
+    cli: Cli, tmp_path: Path, then: str, cost: str
+) -> None:
+    """Of a service that neither remembers a token nor searches for one."""
+    neither = {"submit": {"idempotency": None}, "find": None, "on_unknown_create": then}
+    file = written(tmp_path, merged(batches(URL), neither))
+    assert f"class N ({cost}), 5 states" in cli("connectors", "check", file).out
 
 
 def test_check_tells_every_problem_with_its_field(cli: Cli, tmp_path: Path) -> None:

@@ -53,6 +53,31 @@ def test_json_is_the_terminal_record(cli: Cli) -> None:
     assert record["resource_meta"] == {"mode": "x"}
 
 
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (["words={}"], "sizes: is missing: pass sizes=<list[int]> (--input sizes=...)"),
+        (
+            ["words={}", "sizes=1,2"],
+            "sizes: is str, must be list (write JSON: --input 'sizes=[1,2]')",
+        ),
+        (
+            ["words=a=1", "sizes=[]"],
+            "words: is str, must be dict (write JSON: --input 'words={\"a\":1}')",
+        ),
+        (['words={"a": "b"}', "sizes=[]"], "words['a']: is str, must be int"),
+    ],
+)
+def test_a_refused_input_is_told_as_the_command_line_says_it(
+    cli: Cli, inputs: list[str], told: str
+) -> None:
+    """The library's words are for Python."""
+    given = [part for text in inputs for part in ("--input", text)]
+    said = cli.run("x", *given, task="sized")
+    assert said.code == 2
+    assert said.err == f"orchestrator: error: {told}\n"
+
+
 def test_a_timeout_leaves_the_execution_running(cli: Cli) -> None:
     """Exit code 1, and a message that says so."""
     said = cli.run("never", "--timeout", "0.2")

@@ -9,10 +9,12 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -208,7 +210,8 @@ class _Server(ThreadingHTTPServer):
 def main(kind: type[StandIn]) -> None:
     """Serve a stand-in as the command line says, until told to stop."""
     parser = argparse.ArgumentParser(description=kind.__doc__)
-    parser.add_argument("--ledger", required=True, help="file of the ledger")
+    ends = "file of the ledger; default: one that ends with the stand-in"
+    parser.add_argument("--ledger", help=ends)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--seed", default="0", help="decides the rules' chances")
@@ -218,7 +221,12 @@ def main(kind: type[StandIn]) -> None:
         help="stop when the process that started this one is gone",
     )
     options = parser.parse_args()
-    stand_in = kind(options.ledger, options.seed)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        _serve(kind, options.ledger or str(Path(folder, "ledger.db")), options)
+
+
+def _serve(kind: type[StandIn], ledger: str, options: argparse.Namespace) -> None:
+    stand_in = kind(ledger, options.seed)
     server = _Server(options.host, options.port, stand_in)
     stand_in.url = f"http://{options.host}:{server.server_address[1]}"
     over = threading.Event()

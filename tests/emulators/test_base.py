@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from http.client import BadStatusLine, HTTPConnection, HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,10 +14,10 @@ import pytest
 from orchestrator.testing import State
 from tests.emulators import Fault, Rule, Running, running
 from tests.emulators._base import script_of
+from tests.support.spoken import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _numbers = itertools.count(1)
 
@@ -81,6 +82,14 @@ def test_jobs_are_witnessed_and_a_later_process_goes_on_with_them(
         assert state(second, token) == State.ABORTED
         assert not second.witness.live_jobs()
         assert second.calls("create") == {token: 2}
+
+
+def test_a_stand_in_starts_by_hand_without_any_option(token: str) -> None:
+    """Its ledger is a file of its own then."""
+    with spoken("tests.emulators.toy") as (url, pid):
+        service = Running(url, Path("nowhere"), pid)
+        create(service, token)
+        assert state(service, token) == State.SUCCEEDED
 
 
 def test_a_job_does_what_its_text_says_per_attempt(toy: Running, token: str) -> None:

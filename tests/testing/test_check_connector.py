@@ -308,7 +308,7 @@ async def test_a_life_that_came_to_no_end_is_told_with_its_error_at_once(
     timeout = timedelta(seconds=1)
     report = await check(NeverGets(client), timeout=timeout, progress=told.append)
     assert "KeyError: 'deleted'" in report["run"].seen
-    assert "KeyError: 'deleted'" in report["abort"].seen
+    assert not any(made.name == "abort" for made in report.checks)
     run = next(line for line in told if line.startswith("run: failed after "))
     assert run.endswith(f" s: {report['run'].seen}")
 
@@ -408,7 +408,8 @@ async def test_a_task_that_does_not_succeed_is_not_crashed(
     assert failed(report) == {"run"}
     names = {made.name for made in report.checks}
     assert "delete" in names
-    assert not any(name.startswith("crash") for name in names)
+    # Lives of their own, each of which might wait for its whole timeout again.
+    assert not any(name.startswith(("abort", "crash")) for name in names)
 
 
 async def test_assert_ok_tells_every_failed_check(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from datetime import timedelta
 
 import pytest
 
 from orchestrator._clock import SystemClock
+from orchestrator.testing._check import _loop
 from orchestrator.testing._check._canaries import Logs
 from orchestrator.testing._check._pulse import Pulse
 
@@ -47,6 +49,10 @@ async def test_a_block_is_seen_while_the_machine_is_well() -> None:
                     if turn < blocks:
                         wait(BLOCK_S)
     assert list(pulse.blocked(LIMIT_S)) == ["get"]
+    del pulse.turns["get"]
+    said = await _loop(pulse, timedelta(seconds=LIMIT_S))
+    assert said.startswith("single calls kept the loop for up to")
+    assert said.endswith(f"(allowed: {LIMIT_S * 1000:.0f} ms)")
 
 
 async def test_logs_are_kept_from_debug_on_and_others_hear_no_more_than_before() -> (

@@ -159,6 +159,7 @@ async def test_a_callable_object_may_be_async_and_only_text_is_a_value() -> None
     assert await value_of(GROUPED, Vault()) == "team/api-key"
     with pytest.raises(SecretNotFoundError) as refused:
         await value_of(KEY, bytes_given)
+    assert "bytes_given, which gave a bytes, not a str" in str(refused.value)
     assert "hush" not in f"{refused.value} {refused.value.__cause__}"
 
 

@@ -46,9 +46,11 @@ def endpoint_of(endpoint: str | None) -> str:
     Raises:
         ConfigurationError: It is no URL.
     """
-    if endpoint is None:
-        endpoint = os.environ.get("BIGQUERY_EMULATOR_HOST", "")  # noqa: TID251 - Google's
-    return checked_endpoint(endpoint)
+    if endpoint is not None:
+        return checked_endpoint(endpoint)
+    variable = "BIGQUERY_EMULATOR_HOST"
+    given = os.environ.get(variable, "")  # noqa: TID251 - Google's
+    return checked_endpoint(given, variable)
 
 
 class Clients:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
-from orchestrator.connectors.bigquery._states import phase_of
+from orchestrator.connectors.bigquery._states import STATES, phase_of
 from orchestrator.connectors.utils import redacted
 from orchestrator.io import DataFrame
 
@@ -79,7 +79,7 @@ def statistics(job: QueryJob) -> dict[str, Any]:
 
 def _message(job: QueryJob, error: dict[str, Any] | None) -> str:
     if not error:
-        return str(job.state)
+        return STATES.words(str(job.state))
     where = f" (at {error['location']})" if error.get("location") else ""
     text = f"{error.get('reason')}: {error.get('message')}{where}"
     return redacted(text)

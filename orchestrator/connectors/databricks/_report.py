@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flyteidl2.core.execution_pb2 import TaskLog
+from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
 from orchestrator.connectors.databricks._states import (
+    STATES,
     details_of,
     phase_of,
     result_of,
@@ -64,9 +65,10 @@ def report(
         *_repair_links(run),
         *(_link(f"Output of {key}", uri) for key, uri in given.links.items()),
     ]
+    phase = phase_of(run)
     return Resource(
-        phase=phase_of(run),
-        message=_message(run, given),
+        phase=phase,
+        message=_message(run, phase, given),
         log_links=links,
         outputs=outputs,
         custom_info=_info(run, meta, tasks, given),
@@ -128,9 +130,12 @@ def _link(name: str, uri: str) -> TaskLog:
     return TaskLog(uri=uri, name=name, ready=True, link_type=TaskLog.DASHBOARD)
 
 
-def _message(run: Mapping[str, Any], given: Given) -> str:
+def _message(run: Mapping[str, Any], phase: TaskExecution.Phase, given: Given) -> str:
+    state = state_of(run)
+    if phase == TaskExecution.UNDEFINED:
+        state = STATES.words(state)
     said = [
-        " ".join(filter(None, (state_of(run), result_of(run)))),
+        " ".join(filter(None, (state, result_of(run)))),
         str((run.get("state") or {}).get("state_message") or "")
         or str(details_of(run).get("message") or ""),
         *(f"{key}: {error}" for key, error in given.errors.items()),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +31,7 @@ from orchestrator.errors import (
 from orchestrator.io import DataFrame, Dir, File
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from orchestrator._clock import Clock
 
@@ -36,6 +39,7 @@ OK_MIN, REDIRECT_MIN, ERROR_MIN, UNAVAILABLE_MIN = 200, 300, 400, 500
 UNAUTHORIZED, FORBIDDEN, CONFLICT, THROTTLED, UNAVAILABLE = 401, 403, 409, 429, 503
 _SAID_MAX = 300
 _ID_MAX = 2000
+_NAMES_MAX = 10
 _TEMPORARY = frozenset({408, 425})
 
 
@@ -142,27 +146,61 @@ def search(path: str, document: Any) -> Any:
         raise NonsenseError(f"{path}: {error}") from None
 
 
-def search_source(source: str, answer: Answer, document: Any) -> Any:
-    """Return what a JMESPath or ``header:NAME`` finds in an answer."""
-    if not source.startswith(HEADER_SOURCE):
-        return search(source, document)
-    value = answer.headers.get(source.removeprefix(HEADER_SOURCE).removesuffix(LAST))
-    if value is None or not source.endswith(LAST):
-        return value
-    return unquote(urlsplit(value).path.rstrip("/").rpartition("/")[2])
+def finds_nothing(path: str, document: Any) -> str:
+    """Return that *path* does not find what it should, and what there is: no values."""
+    if isinstance(document, Mapping):
+        names = [*map(str, islice(document, _NAMES_MAX))]
+        more = ", ..." if len(document) > len(names) else ""
+        kept = current_redactor().redact_start(", ".join(names), _SAID_MAX)
+        there = f"has {kept}{more}" if names else "is empty"
+    else:
+        there = "is empty" if document is None else f"is a {type(document).__name__}"
+    return f"{path!r} finds nothing in the answer, which {there}"
 
 
-def as_id(value: Any, where: str) -> str:
-    """Return a job's id as text.
+@dataclass(frozen=True)
+class Told:
+    """What a service said of one job when it was asked by *request*.
 
-    Raises:
-        NonsenseError: It is none.
+    Attributes:
+        request: The definition's name for it.
+        document: The JSON, or the part of it that is about the job.
+        headers: Of the answer.
     """
+
+    request: str
+    document: Any
+    headers: Mapping[str, str]
+
+    def id_at(self, field: str, source: str) -> str:
+        """Return the id (or URL) where the definition's *field* says that it is.
+
+        Raises:
+            NonsenseError: There is none; the field and its path are named.
+        """
+        header = source.startswith(HEADER_SOURCE)
+        value = self._header(source) if header else search(source, self.document)
+        found = as_id(value)
+        if found is None:
+            seen = self.headers if header else self.document
+            raise NonsenseError(
+                f"{self.request}.{field}: {finds_nothing(source, seen)}"
+            )
+        return found
+
+    def _header(self, source: str) -> str | None:
+        value = self.headers.get(source.removeprefix(HEADER_SOURCE).removesuffix(LAST))
+        if value is None or not source.endswith(LAST):
+            return value
+        return unquote(urlsplit(value).path.rstrip("/").rpartition("/")[2])
+
+
+def as_id(value: Any) -> str | None:
+    """Return a job's id as text, None for what is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not 0 < len(value) <= _ID_MAX:
-        raise NonsenseError(f"{where}: the answer has no job id there")
-    return value
+    usable = isinstance(value, str) and 0 < len(value) <= _ID_MAX
+    return value if usable else None
 
 
 def as_words(value: Any) -> str:

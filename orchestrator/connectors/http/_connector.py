@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     from flyteidl2.core.tasks_pb2 import TaskTemplate
 
     from orchestrator.connectors.http._definition import HttpDefinition
-    from orchestrator.connectors.http._requests import Find, JobRequest, PlacedRequest
+    from orchestrator.connectors.http._requests import (
+        Find,
+        JobRequest,
+        PlacedRequest,
+        Submit,
+    )
 
 _MARGIN = timedelta(seconds=5)
 
@@ -224,7 +229,8 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
             raise await self._refused("find", answer, ())
         try:
             item = _item(find, await answer.document(), token)
-            return None if item is None else self._found(find, call.url, item, token)
+            told = _answers.Told("find", item, answer.headers)
+            return None if item is None else self._meta(find, told, call.url, token)
         except NonsenseError as error:
             raise TransientError(f"find: {error}") from error
 
@@ -238,44 +244,33 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
         sources = [s for s in (submit.job_id, submit.status_url) if s is not None]
         needs_body = any(not s.startswith("header:") for s in sources)
         document = await answer.document() if needs_body else None
-        job_id, url = (
-            None if source is None else _answers.search_source(source, answer, document)
-            for source in (submit.job_id, submit.status_url)
-        )
+        told = _answers.Told("submit", document, answer.headers)
         base = f"{self.definition.base_url}{submit.path}"
-        return self._meta(
-            token,
-            _UNNAMED if submit.job_id is None else job_id,
-            _UNNAMED if submit.status_url is None else url,
-            base,
-        )
+        return self._meta(submit, told, base, token)
 
-    def _found(self, find: Find, base: str, item: Any, token: str) -> HttpMeta:
-        """Return the handle of a job that was found."""
-        paths = (find.job_id, find.status_url)
-        job_id, url = (
-            _UNNAMED if path is None else _answers.search(path, item) for path in paths
-        )
-        return self._meta(token, job_id, url, base)
-
-    def _meta(self, token: str, job_id: Any, url: Any, base: str) -> HttpMeta:
-        """Return a handle; *job_id* and *url* are what the service said.
+    def _meta(
+        self, named: Submit | Find, told: _answers.Told, base: str, token: str
+    ) -> HttpMeta:
+        """Return the handle of a job; *named* says where it stands in what was told.
 
         Raises:
             NonsenseError: Something that the definition promises is missing, or a URL
                 leads to a host that is not ours.
         """
         status_url = ""
-        if url is not _UNNAMED:
-            url = _answers.as_id(url, "status_url")
+        if named.status_url is not None:
+            url = told.id_at("status_url", named.status_url)
             try:
                 status_url = self.definition.hosts.check(self._client.joined(base, url))
             except ValueError as error:
                 raise NonsenseError(f"status_url: {error}") from None
-        if job_id is _UNNAMED:
+        if named.job_id is not None:
+            job_id = told.id_at("job_id", named.job_id)
+        else:
             parts = urlsplit(status_url)
             job_id = parts.path + (f"?{parts.query}" if parts.query else "") or token
-        job_id = _answers.as_id(job_id, "job_id")
+            if _answers.as_id(job_id) is None:
+                raise NonsenseError("status_url: is too long to be the job's id")
         return HttpMeta(job_id, self._host, status_url, token)
 
     async def _adopted(
@@ -309,7 +304,7 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
             resource = self._status.resource(meta, document)
             if resource.phase == TaskExecution.SUCCEEDED and self.definition.outputs:
                 results = await self._results(meta, document, secrets)
-                resource.outputs = self._status.outputs(results)
+                self._status.add_outputs(resource, results)
         except NonsenseError as error:
             raise TransientError(f"status: {error}") from error
         return resource
@@ -376,10 +371,6 @@ class HttpConnector(ConnectorSecretsMixin, Measured[HttpMeta]):
     def _wait_s(self, answer: Answer) -> float | None:
         longest = self.definition.limits.retry_after.total_seconds()
         return _answers.retry_after(answer.headers, self._clock, longest)
-
-
-_UNNAMED = object()
-"""What a definition names no place for."""
 
 
 def _item(find: Find, document: Any, token: str) -> Any:

@@ -232,7 +232,10 @@ class HttpDefinition(Model):
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
         """See to what no part can see alone; each problem names its field."""
-        fits = (_hosts_fit, _names_fit, _requests_fit, _search_fits, _limits_fit)
+        fits = (
+            *(_hosts_fit, _names_fit, _requests_fit, _states_fit),
+            *(_search_fits, _limits_fit),
+        )
         refuse(problem for fit in fits for problem in fit(self))
         return self
 
@@ -294,6 +297,12 @@ def _requests_fit(definition: HttpDefinition) -> Iterator[str]:
         request = getattr(definition, field)
         if request is not None and request.path is None and not follows:
             yield f"{field}.path: is missing, and submit has no status_url"
+
+
+def _states_fit(definition: HttpDefinition) -> Iterator[str]:
+    """Yield that nothing that the service could say is a success."""
+    if "SUCCEEDED" not in definition.status.phases.values():
+        yield "status.phases: no state is SUCCEEDED: no job could ever succeed"
 
 
 def _names_fit(definition: HttpDefinition) -> Iterator[str]:

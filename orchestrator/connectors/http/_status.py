@@ -9,7 +9,12 @@ from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 from orchestrator._connector import Resource
 from orchestrator.connectors._states import States
 from orchestrator.connectors.http import _templates
-from orchestrator.connectors.http._answers import as_output, as_words, search
+from orchestrator.connectors.http._answers import (
+    as_output,
+    as_words,
+    finds_nothing,
+    search,
+)
 from orchestrator.connectors.http._build import job_scope
 
 if TYPE_CHECKING:
@@ -40,8 +45,12 @@ class Status:
             NonsenseError: A function of a path does not take what it was given.
         """
         look = self._look
-        state = as_words(search(look.state, document))
+        value = search(look.state, document)
+        state = as_words(value)
         phase = self.states.phase(state)
+        shown = self.states.words(state)
+        if value is None and state not in self.states.table:
+            shown += f": status.state: {finds_nothing(look.state, document)}"
         message, error, progress = (
             None if path is None else search(path, document)
             for path in (look.message, look.error, look.progress)
@@ -50,16 +59,24 @@ class Status:
         if look.progress is not None:
             info["progress"] = progress
         words = (error or message) if phase in _FAILED else message
+        if words in (None, ""):
+            said = shown
+        elif state in self.states.table:
+            said = as_words(words)
+        else:
+            said = f"{shown}: {as_words(words)}"
         links = [self._link(link, meta, document) for link in self._links]
         return Resource(
             phase,
-            message=None if words is None else as_words(words),
+            message=said,
             log_links=[link for link in links if link is not None],
             custom_info={"state": state, **info},
         )
 
-    def outputs(self, document: Any) -> dict[str, Any]:
-        """Return the outputs that *document* holds; the engine misses the others.
+    def add_outputs(self, resource: Resource, document: Any) -> None:
+        """Add the outputs that *document* holds; the message tells of the others.
+
+        The engine misses them, and shows the message with that.
 
         Raises:
             NonsenseError: A function of a path does not take what it was given.
@@ -68,11 +85,18 @@ class Status:
             name: (output.type, search(output.path, document))
             for name, output in self._outputs.items()
         }
-        return {
+        resource.outputs = {
             name: as_output(kind, value)
             for name, (kind, value) in found.items()
             if value is not None or kind == "any"
         }
+        missed = [
+            f"outputs.{name}.path: {finds_nothing(output.path, document)}"
+            for name, output in self._outputs.items()
+            if name not in resource.outputs
+        ]
+        if missed:
+            resource.message = "; ".join(missed)
 
     @staticmethod
     def _link(link: LogLink, meta: HttpMeta, document: Any) -> TaskLog | None:

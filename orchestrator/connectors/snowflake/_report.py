@@ -9,7 +9,7 @@ from urllib.parse import quote
 from flyteidl2.core.execution_pb2 import TaskExecution, TaskLog
 
 from orchestrator._connector import Resource
-from orchestrator.connectors.snowflake._states import phase_of
+from orchestrator.connectors.snowflake._states import STATES, phase_of
 from orchestrator.connectors.utils import redacted
 from orchestrator.io import DataFrame
 
@@ -55,9 +55,9 @@ def report(status: Status, meta: SnowflakeMeta, told: Mapping[str, Any]) -> Reso
     outputs = None
     if phase == TaskExecution.SUCCEEDED and "results" in meta.outputs:
         outputs = {"results": DataFrame(uri=uri_of(meta))}
-    message = status.name
+    message = STATES.words(status.name)
     if status.message:
-        message = redacted(f"{status.name}: {status.message}")
+        message = redacted(f"{message}: {status.message}")
     info = {
         "query_id": meta.query_id,
         "warehouse_name": meta.warehouse,

@@ -169,8 +169,8 @@ async def _drive(
             await checks.make("find_unknown", _contract.find_unknown, bench)
             await checks.make("delete", _contract.delete_twice, bench)
             await checks.make("get_after_delete", _contract.get_after_delete, bench)
-            await checks.make("abort", _lives.abort, bench)
         if ran:
+            await checks.make("abort", _lives.abort, bench)
             for point in (p for p in CRASH_POINTS if p in crash_points):
                 await checks.make(f"crash at {point}", _lives.crash, bench, point)
         await checks.make("metas", _contract.metas, bench)
@@ -263,5 +263,10 @@ async def _loop(pulse: Pulse, block_max: timedelta) -> str:
             "use an async client, await asyncio.to_thread(...), or set"
             ' runs_in = "thread": every other execution waits meanwhile',
         )
-    longest = max((max(turns) for turns in pulse.turns.values()), default=0.0)
-    return f"no call kept the loop for more than {longest * 1000:.0f} ms"
+    longest_s = max((max(turns) for turns in pulse.turns.values()), default=0.0)
+    if longest_s > limit_s:  # single turns only, or they were a finding
+        return (
+            f"single calls kept the loop for up to {longest_s * 1000:.0f} ms, which"
+            f" may be the machine's doing (allowed: {limit_s * 1000:.0f} ms)"
+        )
+    return f"no call kept the loop for more than {longest_s * 1000:.0f} ms"

@@ -141,3 +141,12 @@ def test_an_endpoint_that_is_no_url_of_a_host_is_refused(endpoint: str) -> None:
     """When the connector is made, not at the first call."""
     with pytest.raises(ConfigurationError, match="endpoint"):
         BigQueryConnector(endpoint=endpoint)
+
+
+def test_a_wrong_variable_is_named_and_not_an_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody passed an endpoint."""
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "localhost:9050")
+    with pytest.raises(ConfigurationError, match=r"^BIGQUERY_EMULATOR_HOST: 'loc"):
+        BigQueryConnector()

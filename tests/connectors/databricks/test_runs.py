@@ -158,7 +158,11 @@ async def test_an_existing_job_is_started(
             TaskExecution.RUNNING,
             "WAITING_FOR_RETRY",
         ),
-        ({"sleep": "600", "waits": "NEW_STATE"}, TaskExecution.UNDEFINED, "NEW_STATE"),
+        (
+            {"sleep": "600", "waits": "NEW_STATE"},
+            TaskExecution.UNDEFINED,
+            "unknown state 'NEW_STATE', polled on",
+        ),
         ({}, TaskExecution.SUCCEEDED, "TERMINATED SUCCESS; as scripted"),
         (
             {"result": "SUCCESS_WITH_FAILURES"},

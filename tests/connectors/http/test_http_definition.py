@@ -94,6 +94,7 @@ def test_the_promise_is_what_the_definition_declares() -> None:
         ({"submit": None}, "submit: is missing"),
         ({"sbmit": {}}, "sbmit: there is no such field"),
         ({"status": {"phases": {"X": "DONE"}}}, "status.phases.X: Input should be"),
+        ({"status": {"phases": {"OK": "FAILED"}}}, "status.phases: no state is SUCC"),
         ({"status": {"state": "a["}}, "status.state: 'a[' is no JMESPath expression"),
         ({"submit": {"path": "jobs"}}, "submit.path: must begin with one /"),
         ({"submit": {"path": "//evil/x"}}, "submit.path: must begin with one /"),

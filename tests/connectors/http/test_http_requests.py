@@ -12,6 +12,7 @@ from flyteidl2.core.execution_pb2 import TaskExecution
 
 from orchestrator import Config, Orchestrator, Registry
 from orchestrator._clock import to_datetime
+from orchestrator.connectors import Resource
 from orchestrator.connectors.http import HttpConnector, HttpTask
 from orchestrator.connectors.http._answers import OutcomeUnknownError
 from orchestrator.connectors.http._client import BrokenError, NonsenseError
@@ -171,17 +172,59 @@ async def test_an_answer_that_comes_too_late_is_unknown(api: Api) -> None:
     ("body", "words"),
     [
         ("no json", "no JSON"),
-        ({"ref": 1}, "job_id"),
-        ({"id": {}}, "job_id"),
-        ("", "id"),
+        (
+            {"ref": 1},
+            "^submit.job_id: 'id' finds nothing in the answer, which has ref$",
+        ),
+        ({"id": {}}, "^submit.job_id: 'id' finds nothing .* which has id$"),
+        (
+            {"id": "", **{f"k{i}": "s3cr" for i in range(10)}},
+            "id, k0, .*k8, \\.\\.\\.$",
+        ),
+        ({}, "which is empty$"),
+        ([1], "which is a list$"),
+        ("", "which is empty$"),
     ],
 )
 async def test_a_job_without_an_id_is_unknown(api: Api, body: Any, words: str) -> None:
     """There is one, and nobody can tell which."""
     more = {**BY_ID, "find": {"job_id": "id"}}
     api.script("POST", 201, body=body)
-    with pytest.raises(NonsenseError, match=words):
+    with pytest.raises(NonsenseError, match=words) as caught:
         await submit(HttpConnector(batches(api.url, **more)))
+    assert "s3cr" not in str(caught.value)
+
+
+async def test_a_place_without_an_id_is_named_as_it_is_declared(api: Api) -> None:
+    """A header with the names of the headers, a search with those of the item."""
+    connector = HttpConnector(batches(api.url))
+    api.script("POST", 201, headers={"X-Job": "b-1"})
+    told = r"^submit.job_id: 'header:Location/last' finds nothing .*x-job(?!.*b-1)"
+    with pytest.raises(NonsenseError, match=f"(?i){told}"):
+        await submit(connector)
+    item = {"label": TOKEN, "id": "b-1"}
+    api.script("GET", body={"page": {"entries": [item]}})
+    told = "^find: find.job_id: 'ref.id' finds nothing .* which has label, id$"
+    with pytest.raises(TransientError, match=told):
+        await connector.find(TOKEN)
+
+
+async def test_an_output_that_is_nowhere_is_told_with_its_path(
+    api: Api, tmp_path: Any
+) -> None:
+    """The engine misses it; the definition's field says where it was looked for."""
+    definition = batches(api.url, outputs={"rows": {"path": "data.lines"}})
+    registry = Registry()
+    registry.register(HttpConnector(definition))
+    engine = Orchestrator(tmp_path / "a.db", config=Config(), registry=registry)
+    async with engine as orch:
+        task = HttpTask("batch", definition)
+        ended = await (await orch.submit(task, {"query": "abc"})).wait()
+    assert ended.error_code == "OUTPUTS_REJECTED"
+    told = "outputs.rows.path: 'data.lines' finds nothing in the answer, which has data"
+    assert ended.error_message
+    assert f"(the connector says: {told})" in ended.error_message
+    assert ended.message == told
 
 
 async def test_a_conflict_adopts_by_its_answer_or_by_search(api: Api) -> None:
@@ -262,9 +305,14 @@ async def test_an_unknown_state_is_tolerated_and_told_once(
     """So is none at all, or one that is a number."""
     connector = HttpConnector(batches(api.url))
     meta = await submit(connector)
+    told = Resource(TaskExecution.UNDEFINED)
     for result in ("RESTING", "RESTING", 7, None):
         api.script("GET", body={"job": {"status": {"result": result}}})
-        assert (await connector.get(meta)).phase == TaskExecution.UNDEFINED
+        told = await connector.get(meta)
+        assert told.phase == TaskExecution.UNDEFINED
+        shown = json.dumps(result) if result != "RESTING" else result
+        assert (told.message or "").startswith(f"unknown state '{shown}', polled on")
+    assert "status.state: 'job.status.result || job.s" in (told.message or "")
     assert [r.args for r in caplog.records] == [
         ("batches", "RESTING"),
         ("batches", "7"),
@@ -375,6 +423,27 @@ async def test_a_search_believes_only_what_is_proof(api: Api) -> None:
     assert await whole.find(TOKEN) is None
     api.script("GET", 404)
     assert await whole.find(TOKEN) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"lifecycle": "ACTIVE"}, "ACTIVE"),
+        ({"result": "ERROR"}, "ERROR"),
+        ({"result": "ERROR", "problem": {"detail": ""}, "note": "bad"}, "bad"),
+        ({"result": "ERROR", "problem": {"detail": "worse"}, "note": "bad"}, "worse"),
+        ({"result": "NEW", "note": "odd"}, "unknown state 'NEW', polled on: odd"),
+    ],
+)
+async def test_a_job_without_words_is_told_by_its_state(
+    api: Api, status: dict[str, Any], message: str
+) -> None:
+    """In the service's own word, also of a failure: "the service says" is less."""
+    look = {"message": "job.status.note"}
+    connector = HttpConnector(batches(api.url, status=look))
+    meta = await submit(connector)
+    api.script("GET", body={"job": {"status": status}})
+    assert (await connector.get(meta)).message == message
 
 
 async def test_links_and_details_are_shown(api: Api) -> None:

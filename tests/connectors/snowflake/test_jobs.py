@@ -102,6 +102,9 @@ async def test_every_status_has_its_phase_on_the_way_through_the_client(
     """One that nobody has heard of is no news."""
     told = await ended(connector, attempt(f"SELECT 1 /* sleep=600 status={word} */"))
     assert told.phase == phase
+    unknown = "unknown state 'SOMETHING_NEW', polled on"
+    shown = unknown if phase == TaskExecution.UNDEFINED else word
+    assert (told.message or "").startswith(shown)
 
 
 @pytest.mark.parametrize(
