@@ -6,6 +6,7 @@ Class L, as by default: what became of a create is searched by the name of the r
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from tests.jobserver.connectors import Around
 
 _CLIENT = timedelta(seconds=0.25)
+_SEARCH = timedelta(seconds=10)
+"""A search reads the list page by page: it has many times the time of another call."""
+
 _VARIABLE = "CAMPAIGN_DATABRICKS_TOKEN"
 
 # A run that is listed late is a word of the stand-in's own.
@@ -54,7 +58,7 @@ class Side(StandInSide):
             timeout=_CLIENT,
             threads=32,
         )
-        connector.policy = policy_of(self.service)
+        connector.policy = replace(policy_of(self.service), find_timeout=_SEARCH)
         keys = connector.job_key
         observe(connector, around, lambda meta: self.token_of(keys(meta)))
         return connector
