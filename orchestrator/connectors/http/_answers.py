@@ -199,8 +199,9 @@ def as_id(value: Any) -> str | None:
     """Return a job's id as text, None for what is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    usable = isinstance(value, str) and 0 < len(value) <= _ID_MAX
-    return value if usable else None
+    if isinstance(value, str) and 0 < len(value) <= _ID_MAX:
+        return value
+    return None
 
 
 def as_words(value: Any) -> str:
