@@ -9,7 +9,7 @@ from orchestrator._codec import decode_values
 from orchestrator._engine._text import describe
 from orchestrator._ids import create_token
 from orchestrator._records import Call
-from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
+from orchestrator._registry import IDEMPOTENCY_TOKEN
 from orchestrator._tasks import PREFIX_LABEL, attempt_metadata
 
 if TYPE_CHECKING:
@@ -49,22 +49,21 @@ def arguments_of(
     secrets: Mapping[str, str],
     output_prefix: str,
 ) -> dict[str, Any]:
-    """Return what the method takes of all that there is, *secrets* included.
+    """Return all that the method of *call* may take, *secrets* included.
 
     Raises:
         Exception: Whatever the inputs or a user's decode raise.
     """
-    method, _ = method_of(call, context)
     if call is Call.GET or call is Call.DELETE:
         try:
             meta = context.connector.metadata_type.decode(row.meta)
         except Exception as error:
             raise MetaUnreadableError(describe(error)) from error
-        return accepted(method, {**secrets, "resource_meta": meta})
+        return {**secrets, "resource_meta": meta}
     kwargs = {**secrets, **_create_arguments(row, context, output_prefix)}
     if call is Call.FIND:
         kwargs["token"] = kwargs[IDEMPOTENCY_TOKEN]
-    return accepted(method, kwargs)
+    return kwargs
 
 
 def _create_arguments(

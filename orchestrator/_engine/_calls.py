@@ -15,6 +15,7 @@ from orchestrator._engine._late import Late
 from orchestrator._engine._outcomes import Raised, TimedOut
 from orchestrator._engine._text import describe
 from orchestrator._records import Call, CallFailed, Failure
+from orchestrator._registry import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +61,8 @@ class Calls:
         try:
             references = context.references
             secrets = await self._caller.secrets(references) if references else {}
-            kwargs = arguments_of(call, row, context, secrets, self._output_prefix)
+            given = arguments_of(call, row, context, secrets, self._output_prefix)
+            kwargs = accepted(method, given)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - inputs, secrets, a user's decode
