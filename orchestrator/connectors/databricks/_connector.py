@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyteidl2.core.execution_pb2 import TaskExecution
 
+from orchestrator._clock import SystemClock
 from orchestrator._config import Policy
 from orchestrator._secrets import ConnectorSecretsMixin
 from orchestrator.connectors._blocking import Blocking
@@ -107,7 +108,8 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
                 raise ConfigurationError(f"{name}: {value!r} must be positive")
         self.hosts = hosts_of(host, tuple(allowed_hosts))
         self.create_is_idempotent = remembers or False
-        self._clients = Clients(timeout.total_seconds(), threads, clock=clock)
+        self._clock = clock or SystemClock()
+        self._clients = Clients(timeout.total_seconds(), threads, clock=self._clock)
         self._blocking = Blocking("databricks", threads)
 
     @property
@@ -284,7 +286,8 @@ class DatabricksConnector(ConnectorSecretsMixin, Measured[DatabricksMeta]):
         """See ``find``."""
         for host in hosts:
             with translated(creating=False):
-                run = find_run(self._clients.get(host, known), token, config)
+                workspace = self._clients.get(host, known)
+                run = find_run(workspace, token, config, self._clock)
             if run is not None:
                 return _meta(int(run["run_id"]), host, config)
         return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._clock import SystemClock
 from orchestrator.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from orchestrator._clock import Clock
     from orchestrator.connectors.databricks._body import RunConfig
     from orchestrator.connectors.databricks._clients import Workspace
 
@@ -47,7 +47,7 @@ def since_ms(token: str) -> int | None:
 
 
 def find_run(
-    workspace: Workspace, token: str, config: RunConfig | None
+    workspace: Workspace, token: str, config: RunConfig | None, clock: Clock
 ) -> dict[str, Any] | None:
     """Return the newest run of *token*, None if there is none.
 
@@ -55,6 +55,7 @@ def find_run(
         workspace: Where to look.
         token: The attempt's.
         config: What the task asks for; None for "not known".
+        clock: Tells when the search has taken too long.
 
     Raises:
         PermanentError: A run of the job is there that may be ours or not.
@@ -69,7 +70,7 @@ def find_run(
     elif config:
         query["run_type"] = "SUBMIT_RUN"
     nameless = bool(job_id) and not (config and config.token_parameter)
-    for run in _runs(workspace, query):
+    for run in _runs(workspace, query, clock):
         if nameless and run.get("trigger") not in _BY_ITSELF:
             raise PermanentError(
                 f"run {run.get('run_id')} of job {job_id} may be ours or somebody"
@@ -80,9 +81,10 @@ def find_run(
     return None
 
 
-def _runs(workspace: Workspace, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _runs(
+    workspace: Workspace, query: dict[str, Any], clock: Clock
+) -> Iterator[dict[str, Any]]:
     """Yield runs, newest first."""
-    clock = SystemClock()
     ends = clock.monotonic() + SECONDS_MAX
     for _ in range(PAGES_MAX):
         if clock.monotonic() >= ends:
