@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator._backoff import delay_us
 from orchestrator._clock import duration_to_us
@@ -11,6 +11,8 @@ from orchestrator._config import Policy
 
 if TYPE_CHECKING:
     from random import Random
+
+    from orchestrator._connector import AsyncConnector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,11 @@ class TaskLimits:
 
 
 _POLICY, _LIMITS = Policy(), TaskLimits()
+
+
+def policy_of(connector: AsyncConnector[Any]) -> Policy:
+    """Return a connector's own policy, else the default one."""
+    return connector.policy or _POLICY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._clock import duration_to_us
 from orchestrator._codec import interface_from_proto
-from orchestrator._config import Policy
 from orchestrator._connector import implements
-from orchestrator._policies import Policies, TaskLimits
+from orchestrator._policies import Policies, TaskLimits, policy_of
 from orchestrator._secrets import SecretReference, secret_references
 from orchestrator._tasks import (
     execution_metadata,
@@ -83,7 +82,7 @@ def policies_of(connector: AsyncConnector[Any], limits: TaskLimits) -> Policies:
     else:
         idempotent = None if remembered else 0
     return Policies(
-        policy=connector.policy or Policy(),
+        policy=policy_of(connector),
         limits=limits,
         idempotent_us=idempotent,
         can_find=implements(connector, "find"),

@@ -10,7 +10,7 @@ import inspect
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from orchestrator._config import Policy
+from orchestrator._policies import policy_of
 from orchestrator._registry import accepted
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Asking:
         secrets: Mapping[str, str],
     ) -> None:
         self._caller, self._connector, self._secrets = caller, connector, secrets
-        self._limit = (connector.policy or Policy()).get_timeout
+        self._limit = policy_of(connector).get_timeout
 
     async def __call__(
         self, method: Callable[..., Awaitable[Any]], kwargs: dict[str, Any]

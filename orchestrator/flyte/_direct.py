@@ -11,7 +11,6 @@ from flyteidl2.connector import connector_pb2
 from flyteidl2.core.execution_pb2 import TaskLog
 
 from orchestrator._clock import SystemClock
-from orchestrator._config import Policy
 from orchestrator._connector import Resource
 from orchestrator._engine import (
     LINKS_MAX,
@@ -21,6 +20,7 @@ from orchestrator._engine import (
     metrics,
     pages,
 )
+from orchestrator._policies import policy_of
 from orchestrator._registry import IDEMPOTENCY_TOKEN, accepted
 from orchestrator._secrets import (
     RESERVED_KEYWORDS,
@@ -101,7 +101,7 @@ class Direct:
             metadata.labels[TOKEN_LABEL] = token
             kwargs[IDEMPOTENCY_TOKEN] = token
         # Nobody else would take a late answer: it is the only trace of the job.
-        limit = _policy(connector).create_hard_timeout
+        limit = policy_of(connector).create_hard_timeout
         meta = await self._ask(connector, connector.create, kwargs, given, limit)
         return connector_pb2.CreateTaskResponse(resource_meta=meta.encode())
 
@@ -111,7 +111,7 @@ class Direct:
         """Look at the job."""
         connector, meta = self._called(request)
         given = await self._given(connector, request.connection)
-        limit = _policy(connector).get_timeout
+        limit = policy_of(connector).get_timeout
         kwargs = {"resource_meta": meta}
         resource = await self._ask(connector, connector.get, kwargs, given, limit)
         shown = resource_proto(self._shown(resource))
@@ -123,7 +123,7 @@ class Direct:
         """Cancel the job."""
         connector, meta = self._called(request)
         given = await self._given(connector, request.connection)
-        limit = _policy(connector).delete_timeout
+        limit = policy_of(connector).delete_timeout
         kwargs = {"resource_meta": meta}
         await self._ask(connector, connector.delete, kwargs, given, limit)
         return connector_pb2.DeleteTaskResponse()
@@ -221,7 +221,3 @@ class Direct:
             outputs=resource.outputs,
             custom_info=None if info is None else json.loads(info_json(info, redact)),
         )
-
-
-def _policy(connector: AsyncConnector[Any]) -> Policy:
-    return connector.policy or Policy()

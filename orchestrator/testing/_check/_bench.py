@@ -16,6 +16,7 @@ from orchestrator._faults import Crash
 from orchestrator._ids import Ids, create_token
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._phase import Hold, Phase
+from orchestrator._policies import policy_of
 from orchestrator._registry import Registry
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.testing._check._watched import Notes, watch
@@ -102,7 +103,7 @@ class Bench:
     @property
     def policy(self) -> Policy:
         """The connector's policy, or the default one."""
-        return self.connector.policy or Policy()
+        return policy_of(self.connector)
 
     def waits_told(self) -> str:
         """Return what is waited for, as text."""
