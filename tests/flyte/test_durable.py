@@ -60,6 +60,20 @@ def request_for(
     )
 
 
+async def refusals(
+    jobs: Any, meta: bytes, category: connector_pb2.TaskCategory
+) -> list[grpc.StatusCode]:
+    """Return with what a job's metrics and its logs are refused."""
+    asked: dict[str, Any] = {"resource_meta": meta, "task_category": category}
+    metrics = connector_pb2.GetTaskMetricsRequest(**asked)
+    with pytest.raises(grpc.aio.AioRpcError) as no_metrics:
+        await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
+    logs = connector_pb2.GetTaskLogsRequest(**asked)
+    with pytest.raises(grpc.aio.AioRpcError) as no_logs:
+        _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
+    return [no_metrics.value.code(), no_logs.value.code()]
+
+
 async def until(
     jobs: Any, meta: bytes, wanted: set[TaskExecution.Phase]
 ) -> connector_pb2.Resource:
@@ -328,15 +342,8 @@ async def test_what_a_connector_does_not_have_is_unimplemented(tmp_path: Path) -
             jobs = service_pb2_grpc.AsyncConnectorServiceStub(channel)
             made = await jobs.CreateTask(request_for(), timeout=CALL_S)
             await until(jobs, made.resource_meta, TERMINAL)
-            asked = {"resource_meta": made.resource_meta, "task_category": CATEGORY}
-            metrics = connector_pb2.GetTaskMetricsRequest(**asked)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
-            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-            logs = connector_pb2.GetTaskLogsRequest(**asked)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
-            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            for code in await refusals(jobs, made.resource_meta, CATEGORY):
+                assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_an_id_that_comes_again_with_another_task_is_told_as_it_came(
@@ -375,24 +382,18 @@ async def test_logs_of_a_job_that_is_not_there_yet_may_be_asked_again(
             request = create_request("SUCCEEDED")
             request.ClearField("connection")
             made = await jobs.CreateTask(request, timeout=CALL_S)
-            asked: dict[str, Any] = {
-                "resource_meta": made.resource_meta,
-                "task_category": connector_pb2.TaskCategory(name="phase", version=1),
-            }
-            metrics = connector_pb2.GetTaskMetricsRequest(**asked)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
-            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-            logs = connector_pb2.GetTaskLogsRequest(**asked)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                _ = [page async for page in jobs.GetTaskLogs(logs, timeout=CALL_S)]
-            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            category = connector_pb2.TaskCategory(name="phase", version=1)
+            for code in await refusals(jobs, made.resource_meta, category):
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
             remote = RemoteConnector(endpoint, "phase", 1)
             with pytest.raises(TransientError, match="no job yet: ask again later"):
                 await remote.get_metrics(RemoteMeta(made.resource_meta, "phase", 1))
             await remote.aclose()
             await orch.abort(made.resource_meta.decode())
             await orch.scheduler.tick()
+            metrics = connector_pb2.GetTaskMetricsRequest(
+                resource_meta=made.resource_meta, task_category=category
+            )
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await jobs.GetTaskMetrics(metrics, timeout=CALL_S)
             assert "ended without a job" in str(refused.value.details())
