@@ -213,12 +213,14 @@ class Scheduler:
         # Set before the question is asked: what is released meanwhile wakes us.
         self._alarm.set(now + idle)
         due = await self._store.next_due(self._contexts.loaded())
-        if due is None:
-            return idle / 1e6
-        self._debts_due = due <= now
-        until = min(due, now + idle)
+        until = now + idle
+        if due is not None:
+            self._debts_due = due <= now
+            until = min(due, until)
         self._alarm.set(until)
-        return max(until - now, 0) / 1e6
+        # The question took its time, which is not slept again: who releases a row now
+        # relies on a sleep that ends then. A clock set back lengthens no sleep.
+        return max(until - max(now, self._clock.now_us()), 0) / 1e6
 
     async def watch(self) -> None:
         """Ask the database, again and again, what other processes wrote.

@@ -21,6 +21,7 @@ from tests.engine.kit import (
     Script,
     a_task,
     causes,
+    until,
 )
 
 if TYPE_CHECKING:
@@ -265,3 +266,26 @@ async def test_many_submits_are_stepped_together(engine: Start, clock: Clock) ->
     for handle in handles:
         await clock.until_ended(orchestrator, handle.id)
     assert orchestrator._engine.store.writer.commits - before < 40
+
+
+async def test_time_that_passes_while_the_database_is_asked_is_not_slept_again(
+    engine: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due when "what is due next?" is answered is stepped then."""
+    orchestrator = await engine(Script(get=[RUNNING, DONE]))
+    store = orchestrator._engine.store
+    next_due = store.next_due
+
+    async def slowly(*asked: Any) -> int | None:
+        due = await next_due(*asked)
+        if due is not None and due > clock.now_us():
+            clock.advance((due - clock.now_us()) / 1e6)
+        return due
+
+    monkeypatch.setattr(store, "next_due", slowly)
+    handle = await orchestrator.submit(a_task())
+
+    async def ended() -> bool:
+        return (await handle.get()).terminal
+
+    await until(ended)  # and nobody else moves the clock
